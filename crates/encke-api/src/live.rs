@@ -1,0 +1,251 @@
+//! The live connection between a device and its server: JSON text frames over one WebSocket.
+//!
+//! The device speaks first ([`DeviceMessage::Hello`]), the server answers [`ServerMessage::Welcome`] or
+//! [`ServerMessage::Refused`] and closes. From then on each side may ask: the server sends
+//! [`ServerMessage::Request`] and gets a [`DeviceMessage::Reply`] of the same id, the device sends
+//! [`DeviceMessage::Call`] and gets a [`ServerMessage::Answer`]. A call is acknowledged only after it has been
+//! stored, and repeating one is harmless, so a device repeats what was not acknowledged before the connection broke.
+//! No public server documents such a protocol; this one is ours (reference, section 0).
+
+use crate::account_keys::Stretching;
+use crate::types::{
+    BackupJobAdvancedOptions, BackupJobDetail, JobEntry, OSInfo, RestoreJobAdvancedOptions, UserProfileConfig,
+};
+use serde::{Deserialize, Serialize};
+
+/// Path of the WebSocket.
+pub const LIVE_PATH: &str = "/api/encke/v1/device/live";
+/// Path of the form call (`Username`) that tells how to stretch a password; answers [`Stretching`] as JSON. An
+/// unknown user gets made-up but steady parameters.
+pub const LOGIN_PARAMETERS_PATH: &str = "/api/encke/v1/device/login-parameters";
+/// Version of this protocol, in [`Hello`]. The server refuses others.
+pub const PROTOCOL: u32 = 1;
+/// The server pings at this interval in seconds, and either side gives up after three of silence.
+pub const HEARTBEAT_SECONDS: u64 = 30;
+/// Largest frame in bytes, either way. A directory listing or a profile fits many times over.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+/// Most log lines in one [`Call::AppendLog`].
+pub const MAX_LOG_BATCH: usize = 500;
+
+/// The device's first frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// Account name.
+    pub username: String,
+    /// Login half of the stretched password, [`crate::account_keys::LoginKey::to_text`].
+    pub login_key: String,
+    /// Six digits; asked for only when the device is not registered yet and the account demands it.
+    #[serde(default)]
+    pub totp: String,
+    /// Stable id of the device, 1 to 64 letters, digits or `-`.
+    pub device_id: String,
+    /// Registers the device if the account does not have it yet. Without it an unknown device is refused with
+    /// `ERR_UNKNOWN_DEVICE`.
+    pub register: bool,
+    /// Host name, for a newly registered device.
+    pub friendly_name: String,
+    /// Version of the agent.
+    pub client_version: String,
+    /// Operating system and architecture, such as `linux/amd64`.
+    pub platform: String,
+    /// Details of the operating system.
+    pub os: OSInfo,
+    /// IANA name.
+    pub time_zone: String,
+    /// The device owner's consent to file names being shown to the server's users.
+    pub allows_filenames: bool,
+    /// Jobs that run on the device now; the server closes any other job it believes to run there.
+    pub running_jobs: Vec<String>,
+}
+
+/// From device to server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum DeviceMessage {
+    /// First frame.
+    Hello(Box<Hello>),
+    /// Answer to [`ServerMessage::Request`].
+    Reply {
+        /// Of the request.
+        id: u64,
+        /// 200, or 400 and more with a message.
+        status: u16,
+        /// For people.
+        message: String,
+        /// Depends on the request.
+        #[serde(default)]
+        body: serde_json::Value,
+    },
+    /// The device asks or reports.
+    Call {
+        /// Counts up on this connection.
+        id: u64,
+        /// What.
+        call: Call,
+    },
+}
+
+/// What a device asks or reports. Answered by [`ServerMessage::Answer`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Call {
+    /// State of a job, whole. Stored unless a newer one (by `Progress.Counter`) is there already.
+    ReportJob {
+        /// `Username` and `DeviceID` are set by the server.
+        job: Box<BackupJobDetail>,
+    },
+    /// Log lines of a job. A line that is stored already is skipped.
+    AppendLog {
+        /// The job; it must have been reported before.
+        job_id: String,
+        /// Number of the first entry within the job's log, from 0.
+        first: u64,
+        /// At most [`MAX_LOG_BATCH`].
+        entries: Vec<JobEntry>,
+    },
+    /// Answers [`ProfileAndHash`].
+    GetProfile,
+    /// Replaces the profile if `require_hash` is still its hash, else 409. Answers [`ProfileAndHash`].
+    SetProfile {
+        /// Hash the change is based on.
+        require_hash: String,
+        /// The whole profile.
+        profile: Box<UserProfileConfig>,
+    },
+}
+
+/// A profile and its hash.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProfileAndHash {
+    /// The account's profile.
+    pub profile: UserProfileConfig,
+    /// Opaque; changes with the profile.
+    pub hash: String,
+}
+
+/// From server to device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// The device is logged in.
+    Welcome {
+        /// New for each connection.
+        connection_id: String,
+        /// The account.
+        account: Box<ProfileAndHash>,
+        /// Unix seconds, for the device to notice a wrong clock.
+        server_time: i64,
+    },
+    /// The device is not logged in; the connection closes.
+    Refused {
+        /// 403 for wrong credentials (do not retry), 449 for a missing second factor, 5xx to try again later.
+        status: u16,
+        /// For people.
+        message: String,
+    },
+    /// The server asks.
+    Request {
+        /// Counts up on this connection.
+        id: u64,
+        /// What.
+        request: Request,
+    },
+    /// Answer to [`DeviceMessage::Call`].
+    Answer {
+        /// Of the call.
+        id: u64,
+        /// 200, or 400 and more with a message.
+        status: u16,
+        /// For people.
+        message: String,
+        /// Depends on the call.
+        #[serde(default)]
+        body: serde_json::Value,
+    },
+}
+
+/// What a server asks of a device. The body of the reply stands with each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Request {
+    /// Fetch the profile anew. No body.
+    RefetchProfile,
+    /// Start a backup by its rule. [`JobStarted`].
+    RunBackup {
+        /// Key in `BackupRules`.
+        rule: String,
+    },
+    /// Start a backup. [`JobStarted`].
+    RunBackupCustom {
+        /// Key in `Sources`.
+        source: String,
+        /// Key in `Destinations`.
+        destination: String,
+        /// As given by the caller.
+        options: Box<BackupJobAdvancedOptions>,
+    },
+    /// Start a restore. [`JobStarted`].
+    RunRestore {
+        /// Key in `Sources`; empty when the snapshot is named.
+        source: String,
+        /// Key in `Destinations`.
+        destination: String,
+        /// Empty for the newest of source and destination.
+        snapshot: String,
+        /// Full paths inside the snapshot; empty for everything.
+        paths: Vec<String>,
+        /// How and where to.
+        options: Box<RestoreJobAdvancedOptions>,
+        /// Files, bytes and directories to expect, 0 for unknown.
+        known_files: i64,
+        /// See `known_files`.
+        known_bytes: i64,
+        /// See `known_files`.
+        known_dirs: i64,
+    },
+    /// Cancel a running job. No body.
+    CancelJob {
+        /// The job.
+        job_id: String,
+        /// Its `CancellationID`.
+        cancellation_id: String,
+    },
+    /// Snapshots of a vault: array of `VaultSnapshot`.
+    ListSnapshots {
+        /// Key in `Destinations`.
+        destination: String,
+    },
+    /// Children of a tree: array of `StoredObject`.
+    StoredObjects {
+        /// Key in `Destinations`.
+        destination: String,
+        /// Snapshot id.
+        snapshot: String,
+        /// `subtree` of the parent object; empty for the snapshot's root.
+        tree: String,
+    },
+    /// Entries of a folder on the device: array of `StoredObject`.
+    BrowseFilesystem {
+        /// Absolute path; empty for the root.
+        path: String,
+    },
+    /// Try to reach a destination and list it. No body.
+    PingDestination {
+        /// Location with credentials.
+        location: Box<crate::types::DestinationLocation>,
+    },
+    /// Close the connection; the device connects again. No body.
+    DropConnection,
+}
+
+/// Reply body of a request that started a job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobStarted {
+    /// GUID of the job. It has been reported to the server before this reply.
+    pub job_id: String,
+}
+
+/// Answer to [`LOGIN_PARAMETERS_PATH`].
+pub type LoginParameters = Stretching;
