@@ -1,1 +1,90 @@
-//! encke-store
+//! Metadata: accounts, sessions, jobs, buckets, reports and the events that tell of their changes, in SQLite.
+//!
+//! One module a capability, each an `impl Store` of its own. Start reading at [`Store`], then [`sql`] (what a
+//! capability writes its statements against) and `migrations/` (the schema). This crate knows nothing of HTTP.
+
+mod config;
+mod error;
+mod events;
+mod scope;
+mod sessions;
+pub mod sql;
+mod sqlite;
+mod users;
+
+pub use error::{StoreError, StoreResult};
+pub use events::{Event, EventDraft};
+pub use scope::Scope;
+pub use sessions::{SessionKind, StoredSession};
+pub use users::{ProfileChange, StoredProfile};
+
+use sql::{Sql, Tx};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// Events kept for a subscriber that reads slowly; one that falls further behind is cut off.
+const EVENT_BUFFER: usize = 4096;
+
+/// The store. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    sqlite: Arc<sqlite::Sqlite>,
+    bus: broadcast::Sender<Arc<Event>>,
+}
+
+impl Store {
+    /// Opens (and creates or migrates) the database file.
+    ///
+    /// # Errors
+    /// The file can not be opened, is not a database, or comes from a newer version.
+    pub fn open(path: &Path) -> StoreResult<Self> {
+        let (bus, _) = broadcast::channel(EVENT_BUFFER);
+        let sqlite = sqlite::Sqlite::open(path, bus.clone())?;
+        Ok(Self {
+            sqlite: Arc::new(sqlite),
+            bus,
+        })
+    }
+
+    /// Runs statements that only read, on one consistent state of the database, on a thread for blocking work.
+    ///
+    /// # Errors
+    /// Those of the statements.
+    pub async fn read<T, F>(&self, work: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Sql) -> StoreResult<T> + Send + 'static,
+    {
+        let sqlite = self.sqlite.clone();
+        tokio::task::spawn_blocking(move || sqlite.read(work))
+            .await
+            .map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Runs statements in a transaction. All of it happens or nothing; it is on disk, and its events are on the
+    /// bus, when this returns. Several callers' work may share one write to the disk.
+    ///
+    /// # Errors
+    /// Those of the statements; then nothing of this work remains.
+    pub async fn write<T, F>(&self, work: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx) -> StoreResult<T> + Send + 'static,
+    {
+        self.sqlite.write(work).await
+    }
+
+    /// Everything that changes from now on. A receiver that lags more than the buffer gets an error and must start
+    /// over.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.bus.subscribe()
+    }
+
+    /// Sends an event that no stored change belongs to (log-ins, live connections).
+    pub fn announce(&self, draft: EventDraft) {
+        // Nobody listening is not a failure.
+        let _ = self.bus.send(Arc::new(draft.into_event()));
+    }
+}

@@ -1,0 +1,116 @@
+//! Events: what happened, to what, by whom (reference, section 6). Written once, in the transaction of the change
+//! (DESIGN D8).
+
+use crate::Store;
+use crate::error::StoreResult;
+use crate::sql::{P, Tx};
+use encke_api::types::StreamableEvent;
+use serde_json::Value;
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// An event as it goes to the stream, the webhooks and the audit files.
+#[derive(Debug)]
+pub struct Event {
+    /// The organization whose administrators see it; empty for the top level.
+    pub organization: String,
+    /// The account it concerns, if any.
+    pub username: Option<String>,
+    /// One of the `SEVT_` constants.
+    pub kind: i64,
+    /// The whole `StreamableEvent` as JSON text.
+    pub json: String,
+}
+
+/// An event about to be written.
+#[derive(Clone, Debug)]
+pub struct EventDraft {
+    /// Who did it: an admin, a user, or empty for the server itself.
+    pub actor: String,
+    /// The organization it belongs to.
+    pub organization: String,
+    /// The account it concerns, if any.
+    pub username: Option<String>,
+    /// What it happened to.
+    pub resource: String,
+    /// One of the `SEVT_` constants.
+    pub kind: i64,
+    /// Depends on the kind; never a secret. `Null` for none.
+    pub data: Value,
+}
+
+/// Unix seconds now.
+pub(crate) fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The constant's name of an event type, such as `SEVT_JOB_NEW`.
+fn type_name(kind: i64) -> &'static str {
+    static NAMES: OnceLock<Vec<(i64, String)>> = OnceLock::new();
+    let names = NAMES.get_or_init(|| {
+        let groups: Value = serde_json::from_str(encke_api::spec::CONSTANTS).unwrap_or_default();
+        let events = groups
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|g| g["group"] == "SEVT");
+        events
+            .flat_map(|g| g["values"].as_array().cloned().unwrap_or_default())
+            .filter_map(|v| Some((v["value"].as_i64()?, v["name"].as_str()?.to_string())))
+            .filter(|(_, name)| !name.contains("__"))
+            .collect()
+    });
+    names
+        .iter()
+        .find(|(k, _)| *k == kind)
+        .map_or("", |(_, name)| name)
+}
+
+impl EventDraft {
+    /// The event with its time.
+    #[must_use]
+    pub fn into_event(self) -> Event {
+        let event = StreamableEvent {
+            actor: self.actor,
+            owner_organization_id: self.organization.clone(),
+            resource_id: self.resource,
+            type_: self.kind,
+            timestamp: now(),
+            type_string: type_name(self.kind).to_string(),
+            data: self.data,
+            ..Default::default()
+        };
+        Event {
+            organization: self.organization,
+            username: self.username,
+            kind: self.kind,
+            json: serde_json::to_string(&event).unwrap_or_default(),
+        }
+    }
+}
+
+pub(crate) fn insert(tx: &mut Tx, event: &Event) -> StoreResult<()> {
+    tx.execute(
+        "INSERT INTO events (time, organization, type, body) VALUES (?1, ?2, ?3, ?4)",
+        &[
+            P::Int(now()),
+            P::Text(&event.organization),
+            P::Int(event.kind),
+            P::Text(&event.json),
+        ],
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// Forgets stored events older than a time (Unix seconds).
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune_events(&self, before: i64) -> StoreResult<u64> {
+        self.write(move |tx| tx.execute("DELETE FROM events WHERE time < ?1", &[P::Int(before)]))
+            .await
+    }
+}

@@ -1,0 +1,201 @@
+//! Sessions of people and programs that logged in. Only a key's SHA-256 is kept.
+
+use crate::Store;
+use crate::error::{StoreError, StoreResult};
+use crate::events::EventDraft;
+use crate::sql::{P, Row};
+use sha2::{Digest, Sha256};
+
+/// Whose session it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SessionKind {
+    /// An administrator's.
+    Admin,
+    /// An end user's.
+    User,
+}
+
+impl SessionKind {
+    /// The word in `SessionType`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            SessionKind::Admin => "admin",
+            SessionKind::User => "user",
+        }
+    }
+}
+
+/// A stored session.
+#[derive(Clone, Debug)]
+pub struct StoredSession {
+    /// SHA-256 of the key, hexadecimal.
+    pub key_hash: String,
+    /// Whose it is.
+    pub kind: SessionKind,
+    /// Admin or account name.
+    pub name: String,
+    /// Organization of the admin or account; empty for the top level.
+    pub organization: String,
+    /// Waits for a second factor; good for nothing but `session-upgrade`.
+    pub pending: bool,
+    /// Unix seconds.
+    pub created: i64,
+    /// Unix seconds of the last call (kept to the minute).
+    pub used: i64,
+}
+
+impl StoredSession {
+    /// How a key is kept.
+    #[must_use]
+    pub fn hash_of(key: &str) -> String {
+        hex::encode(Sha256::digest(key.as_bytes()))
+    }
+}
+
+const COLUMNS: &str = "key_hash, kind, name, organization, pending, created, used";
+
+fn read_row(row: &dyn Row) -> StoreResult<StoredSession> {
+    Ok(StoredSession {
+        key_hash: row.text(0)?.to_string(),
+        kind: match row.text(1)? {
+            "admin" => SessionKind::Admin,
+            "user" => SessionKind::User,
+            other => return Err(StoreError::Damaged(format!("session kind {other}"))),
+        },
+        name: row.text(2)?.to_string(),
+        organization: row.text(3)?.to_string(),
+        pending: row.int(4)? != 0,
+        created: row.int(5)?,
+        used: row.int(6)?,
+    })
+}
+
+impl Store {
+    /// Keeps a new session.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn add_session(&self, s: StoredSession, event: EventDraft) -> StoreResult<()> {
+        self.write(move |tx| {
+            tx.execute(
+                &format!("INSERT INTO sessions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+                &[
+                    P::Text(&s.key_hash),
+                    P::Text(s.kind.word()),
+                    P::Text(&s.name),
+                    P::Text(&s.organization),
+                    P::from(s.pending),
+                    P::Int(s.created),
+                    P::Int(s.used),
+                ],
+            )?;
+            tx.emit(event);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The session of a key's hash.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn session(&self, key_hash: &str) -> StoreResult<Option<StoredSession>> {
+        let key = key_hash.to_string();
+        self.read(move |sql| {
+            sql.first(
+                &format!("SELECT {COLUMNS} FROM sessions WHERE key_hash = ?1"),
+                &[P::Text(&key)],
+                read_row,
+            )
+        })
+        .await
+    }
+
+    /// Notes a session's last use.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn touch_session(&self, key_hash: &str, used: i64) -> StoreResult<()> {
+        let key = key_hash.to_string();
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE sessions SET used = ?2 WHERE key_hash = ?1",
+                &[P::Text(&key), P::Int(used)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lifts a pending session.
+    ///
+    /// # Errors
+    /// The database fails; `NotFound` if there is no such pending session.
+    pub async fn upgrade_session(&self, key_hash: &str) -> StoreResult<()> {
+        let key = key_hash.to_string();
+        self.write(move |tx| {
+            let touched = tx.execute(
+                "UPDATE sessions SET pending = 0 WHERE key_hash = ?1 AND pending = 1",
+                &[P::Text(&key)],
+            )?;
+            if touched == 0 {
+                Err(StoreError::NotFound)
+            } else {
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    /// Ends a session; the event is sent only if there was one.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn end_session(&self, key_hash: &str, event: EventDraft) -> StoreResult<bool> {
+        let key = key_hash.to_string();
+        self.write(move |tx| {
+            let ended = tx.execute("DELETE FROM sessions WHERE key_hash = ?1", &[P::Text(&key)])? > 0;
+            if ended {
+                tx.emit(event);
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// Sessions not used since a time, for the expiry round. At most 1,000 at once.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn idle_sessions(&self, used_before: i64) -> StoreResult<Vec<StoredSession>> {
+        self.read(move |sql| {
+            sql.all(
+                &format!("SELECT {COLUMNS} FROM sessions WHERE used < ?1 ORDER BY used LIMIT 1000"),
+                &[P::Int(used_before)],
+                read_row,
+            )
+        })
+        .await
+    }
+
+    /// Ends all sessions of one name, for example when its password changes.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn end_sessions_of(
+        &self,
+        kind: SessionKind,
+        name: &str,
+        organization: &str,
+    ) -> StoreResult<u64> {
+        let (name, organization) = (name.to_string(), organization.to_string());
+        self.write(move |tx| {
+            tx.execute(
+                "DELETE FROM sessions WHERE kind = ?1 AND name = ?2 AND organization = ?3",
+                &[P::Text(kind.word()), P::Text(&name), P::Text(&organization)],
+            )
+        })
+        .await
+    }
+}

@@ -1,0 +1,304 @@
+//! SQLite: one writer thread that gathers waiting transactions into one write to the disk, and a pool of readers.
+
+use crate::error::{StoreError, StoreResult};
+use crate::events::{self, Event, EventDraft};
+use crate::sql::{OnRow, P, Row, Sql, Tx};
+use parking_lot::{Condvar, Mutex};
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, ToSql};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Readers at once. More than the cores of a small machine, so that a long list does not hold up short calls.
+const READERS: usize = 8;
+/// Transactions waiting for the writer before callers have to wait themselves.
+const WRITE_QUEUE: usize = 1024;
+/// Transactions that share one write to the disk.
+const MAX_GROUP: usize = 128;
+/// Prepared statements kept on each connection.
+const STATEMENTS: usize = 128;
+
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_accounts.sql")];
+
+/// Tells the waiting caller how the commit went; runs after it.
+type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// One caller's work. Answers whether to keep it, and how to tell the caller.
+type Job = Box<dyn FnOnce(&mut Tx) -> (bool, Finish) + Send>;
+
+pub(crate) struct Sqlite {
+    writer: mpsc::Sender<Job>,
+    readers: Mutex<Vec<Connection>>,
+    returned: Condvar,
+}
+
+impl Sqlite {
+    pub(crate) fn open(path: &Path, bus: broadcast::Sender<Arc<Event>>) -> StoreResult<Self> {
+        let mut writer = connect(path, false)?;
+        migrate(&mut writer)?;
+        let readers = (0..READERS)
+            .map(|_| connect(path, true))
+            .collect::<StoreResult<Vec<_>>>()?;
+        let (send, receive) = mpsc::channel(WRITE_QUEUE);
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write_loop(writer, receive, &bus))
+            .map_err(|e| StoreError::Database(e.to_string()))?;
+        Ok(Self {
+            writer: send,
+            readers: Mutex::new(readers),
+            returned: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&mut dyn Sql) -> StoreResult<T>) -> StoreResult<T> {
+        let mut connection = {
+            let mut pool = self.readers.lock();
+            loop {
+                if let Some(c) = pool.pop() {
+                    break c;
+                }
+                self.returned.wait(&mut pool);
+            }
+        };
+        let result = read_once(&mut connection, work);
+        self.readers.lock().push(connection);
+        self.returned.notify_one();
+        result
+    }
+
+    pub(crate) async fn write<T, F>(&self, work: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx) -> StoreResult<T> + Send + 'static,
+    {
+        let (send, receive) = oneshot::channel();
+        let job: Job = Box::new(move |tx| {
+            let result = work(tx);
+            let keep = result.is_ok();
+            let finish: Finish = Box::new(move |commit| {
+                let _ = send.send(match commit {
+                    Ok(()) => result,
+                    Err(e) => Err(result.err().unwrap_or(e)),
+                });
+            });
+            (keep, finish)
+        });
+        self.writer.send(job).await.map_err(|_| StoreError::Stopped)?;
+        receive.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+fn read_once<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&mut dyn Sql) -> StoreResult<T>,
+) -> StoreResult<T> {
+    // A read transaction gives all of the work's statements the same state.
+    let tx = connection.transaction()?;
+    work(&mut SqliteSql(&tx))
+}
+
+fn connect(path: &Path, read_only: bool) -> StoreResult<Connection> {
+    let flags = if read_only {
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX
+    };
+    let c = Connection::open_with_flags(PathBuf::from(path), flags)?;
+    c.busy_timeout(std::time::Duration::from_secs(30))?;
+    c.set_prepared_statement_cache_capacity(STATEMENTS);
+    if !read_only {
+        c.pragma_update(None, "journal_mode", "WAL")?;
+        // A change that was acknowledged survives a power cut.
+        c.pragma_update(None, "synchronous", "FULL")?;
+    }
+    c.pragma_update(None, "foreign_keys", true)?;
+    c.pragma_update(None, "cache_size", -8192)?;
+    add_functions(&c)?;
+    Ok(c)
+}
+
+/// `regexp(pattern, text)` in the syntax Go and Rust share, and a lower-casing that knows more than ASCII.
+fn add_functions(c: &Connection) -> StoreResult<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    c.create_scalar_function("regexp", 2, flags, |ctx| {
+        let pattern = ctx.get_or_create_aux(
+            0,
+            |v| -> Result<regex::Regex, Box<dyn std::error::Error + Send + Sync>> {
+                Ok(regex::RegexBuilder::new(v.as_str()?)
+                    .size_limit(1 << 20)
+                    .build()?)
+            },
+        )?;
+        let text = ctx.get_raw(1).as_str_or_null().ok().flatten().unwrap_or_default();
+        Ok(pattern.is_match(text))
+    })?;
+    c.create_scalar_function("fold", 1, flags, |ctx| {
+        Ok(ctx
+            .get_raw(0)
+            .as_str_or_null()
+            .ok()
+            .flatten()
+            .unwrap_or_default()
+            .to_lowercase())
+    })?;
+    Ok(())
+}
+
+/// Brings the schema up to date, each step in a transaction of its own.
+fn migrate(c: &mut Connection) -> StoreResult<()> {
+    let found: i64 = c.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    for (i, step) in MIGRATIONS
+        .iter()
+        .enumerate()
+        .skip(usize::try_from(found).unwrap_or(0))
+    {
+        let tx = c.transaction()?;
+        tx.execute_batch(
+            &step
+                .replace("{autoincrement}", "INTEGER PRIMARY KEY AUTOINCREMENT")
+                .replace("{blob}", "BLOB"),
+        )?;
+        tx.pragma_update(None, "user_version", i64::try_from(i + 1).unwrap_or(i64::MAX))?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+fn write_loop(mut c: Connection, mut jobs: mpsc::Receiver<Job>, bus: &broadcast::Sender<Arc<Event>>) {
+    while let Some(first) = jobs.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < MAX_GROUP {
+            match jobs.try_recv() {
+                Ok(job) => group.push(job),
+                Err(_) => break,
+            }
+        }
+        let (finishes, sent) = run_group(&mut c, group);
+        match sent {
+            Ok(events) => {
+                for event in events {
+                    let _ = bus.send(Arc::new(event));
+                }
+                for finish in finishes {
+                    finish(Ok(()));
+                }
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "a transaction could not be written");
+                let full = matches!(e, StoreError::Full);
+                for finish in finishes {
+                    finish(Err(if full {
+                        StoreError::Full
+                    } else {
+                        StoreError::Database(e.to_string())
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// Runs several callers' work in one transaction, each in a savepoint so that one's failure is only its own.
+fn run_group(c: &mut Connection, group: Vec<Job>) -> (Vec<Finish>, StoreResult<Vec<Event>>) {
+    let mut finishes = Vec::with_capacity(group.len());
+    let mut published = Vec::new();
+    let outcome = (|| -> StoreResult<()> {
+        let mut outer = c.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for job in group {
+            let inner = outer.savepoint()?;
+            let mut drafts: Vec<EventDraft> = Vec::new();
+            let mut sql = SqliteSql(&inner);
+            let (keep, finish) = job(&mut Tx {
+                sql: &mut sql,
+                events: &mut drafts,
+            });
+            finishes.push(finish);
+            if !keep {
+                // Dropping a savepoint rolls it back.
+                continue;
+            }
+            let mut no_more = Vec::new();
+            for draft in drafts {
+                let event = draft.into_event();
+                events::insert(
+                    &mut Tx {
+                        sql: &mut SqliteSql(&inner),
+                        events: &mut no_more,
+                    },
+                    &event,
+                )?;
+                published.push(event);
+            }
+            inner.commit()?;
+        }
+        outer.commit()?;
+        Ok(())
+    })();
+    (finishes, outcome.map(|()| published))
+}
+
+struct SqliteSql<'a>(&'a Connection);
+
+impl ToSql for P<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            P::Text(t) => ValueRef::Text(t.as_bytes()),
+            P::Int(i) => ValueRef::Integer(*i),
+            P::Blob(b) => ValueRef::Blob(b),
+            P::Null => ValueRef::Null,
+        }))
+    }
+}
+
+impl Sql for SqliteSql<'_> {
+    fn query(&mut self, sql: &str, params: &[P], on_row: OnRow) -> StoreResult<()> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(params))?;
+        while let Some(row) = rows.next()? {
+            if on_row(&SqliteRow(row))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, sql: &str, params: &[P]) -> StoreResult<u64> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        Ok(statement.execute(rusqlite::params_from_iter(params))? as u64)
+    }
+}
+
+struct SqliteRow<'a>(&'a rusqlite::Row<'a>);
+
+impl SqliteRow<'_> {
+    fn value(&self, column: usize) -> StoreResult<ValueRef<'_>> {
+        Ok(self.0.get_ref(column)?)
+    }
+}
+
+impl Row for SqliteRow<'_> {
+    fn text(&self, column: usize) -> StoreResult<&str> {
+        self.value(column)?
+            .as_str()
+            .map_err(|e| StoreError::Damaged(e.to_string()))
+    }
+    fn int(&self, column: usize) -> StoreResult<i64> {
+        self.value(column)?
+            .as_i64()
+            .map_err(|e| StoreError::Damaged(e.to_string()))
+    }
+    fn blob(&self, column: usize) -> StoreResult<&[u8]> {
+        self.value(column)?
+            .as_blob()
+            .map_err(|e| StoreError::Damaged(e.to_string()))
+    }
+    fn is_null(&self, column: usize) -> bool {
+        matches!(self.0.get_ref(column), Ok(ValueRef::Null))
+    }
+}
