@@ -1,1 +1,26 @@
-//! encke-server
+//! The server: HTTP in, store and live connections behind. One module a capability; each declares its endpoints
+//! (`routes`) beside their handlers.
+//!
+//! Start reading at [`http`] (from the socket to the endpoint table), [`table`] (how an endpoint is declared and
+//! guarded) and [`auth`] (who is calling). This crate knows nothing of the repository format.
+
+pub mod admins;
+pub mod app;
+pub mod auth;
+pub mod console;
+pub mod events;
+pub mod http;
+pub mod jobs;
+pub mod live;
+pub mod meta;
+pub mod origin;
+pub mod reference;
+pub mod reports;
+mod start;
+pub mod storage_role;
+pub mod stream;
+pub mod table;
+pub mod unsupported;
+pub mod users;
+
+pub use start::{ServeOptions, Server, StartError, all_routes};

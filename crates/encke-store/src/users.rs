@@ -101,14 +101,16 @@ impl Store {
             .await
     }
 
-    /// Hands over account after account (name and document text) without collecting them. Runs on a blocking thread;
-    /// `on_profile` may wait for its reader and breaks to stop.
+    /// Hands over account after account (name and document text) without collecting them, together with a state that
+    /// comes back at the end. Runs on a thread for blocking work; `on_profile` may wait for its reader and breaks to
+    /// stop.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn each_profile<F>(&self, scope: &Scope, mut on_profile: F) -> StoreResult<()>
+    pub async fn each_profile<S, F>(&self, scope: &Scope, mut state: S, mut on_profile: F) -> StoreResult<S>
     where
-        F: FnMut(&str, &str) -> ControlFlow<()> + Send + 'static,
+        S: Send + 'static,
+        F: FnMut(&mut S, &str, &str) -> ControlFlow<()> + Send + 'static,
     {
         let scope = scope.clone();
         self.read(move |sql| {
@@ -117,8 +119,9 @@ impl Store {
             sql.query(
                 &format!("SELECT username, body FROM users WHERE {condition} ORDER BY username"),
                 &params,
-                &mut |row| Ok(on_profile(row.text(0)?, row.text(1)?)),
-            )
+                &mut |row| Ok(on_profile(&mut state, row.text(0)?, row.text(1)?)),
+            )?;
+            Ok(state)
         })
         .await
     }

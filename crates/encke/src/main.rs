@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+mod serve;
+
 /// Encke, a self-hosted backup platform.
 #[derive(Parser)]
 #[command(version, about)]
@@ -11,8 +13,18 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Serve(serve::ServeArgs),
+}
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {}
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("ENCKE_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+    }
 }

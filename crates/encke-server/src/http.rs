@@ -1,0 +1,189 @@
+//! From the socket to the endpoint table: connections, limits, and the rules every call shares
+//! (source: `spec/README.md`, "Requests", "Responses and errors").
+
+use crate::app::App;
+use crate::origin::Origin;
+use crate::table::{Request, failure};
+use crate::{console, events, live, reference, reports, storage_role};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use encke_api::form::Form;
+use encke_api::{ApiError, ApiResult};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::compression::CompressionLayer;
+
+/// Largest body of an API call in bytes. The largest real one is a profile with thousands of items.
+const MAX_BODY: usize = 16 * 1024 * 1024;
+/// A body must have arrived within this time.
+const BODY_TIME: Duration = Duration::from_secs(120);
+
+/// The whole server as one router.
+pub fn router(app: Arc<App>) -> Router {
+    let calls = any(dispatch)
+        .layer(CompressionLayer::new())
+        .with_state(app.clone());
+    Router::new()
+        .route(events::PATH, get(event_stream))
+        .route(encke_api::live::LIVE_PATH, get(device_socket))
+        .route(encke_api::live::LOGIN_PARAMETERS_PATH, post(login_parameters))
+        .with_state(app.clone())
+        .merge(storage_role::router(app.clone()))
+        .merge(reports::router(app.clone()))
+        .merge(reference::router(app))
+        .fallback_service(calls)
+}
+
+async fn event_stream(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    uri: axum::http::Uri,
+    ws: WebSocketUpgrade,
+) -> Response {
+    let origin = origin(&app, peer, &headers, events::PATH);
+    events::upgrade(app, origin, uri.query().unwrap_or_default(), ws)
+}
+
+async fn device_socket(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    ws: WebSocketUpgrade,
+) -> Response {
+    let origin = origin(&app, peer, &headers, encke_api::live::LIVE_PATH);
+    live::upgrade(app, origin, ws)
+}
+
+async fn login_parameters(State(app): State<Arc<App>>, body: Body) -> Response {
+    let answer = async {
+        let body = read_body(body).await?;
+        let parameters = live::login_parameters(&app, &body).await?;
+        serde_json::to_string(&parameters).map_err(|_| ApiError::internal())
+    };
+    match answer.await {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(e) => error_response(&e),
+    }
+}
+
+/// Where a request came from, by this server's rules about proxies.
+pub(crate) fn origin(app: &App, peer: SocketAddr, headers: &HeaderMap, path: &str) -> Origin {
+    Origin::new(peer.ip(), headers, path, app.config().trust_x_forwarded_for)
+}
+
+/// Everything that is not a socket, a bucket, a report or the reference: API calls, else the console.
+async fn dispatch(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: axum::extract::Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    // One SDK doubles the slash at the front.
+    let path = format!("/{}", parts.uri.path().trim_start_matches('/'));
+    let is_call = path.starts_with("/api/") || path.starts_with("/gen/");
+    if !is_call {
+        return console::serve(&parts.method, &path);
+    }
+    let origin = origin(&app, peer, &parts.headers, &path);
+    match call(app, origin, &parts.method, &parts.headers, body).await {
+        Ok(response) => response,
+        Err(e) => error_response(&e),
+    }
+}
+
+async fn call(
+    app: Arc<App>,
+    origin: Origin,
+    method: &Method,
+    headers: &HeaderMap,
+    body: Body,
+) -> ApiResult<Response> {
+    let Some(route) = app.table.find(&origin.path) else {
+        let unknown = ApiError::not_found(format!("There is no endpoint {}", origin.path));
+        return Ok((StatusCode::NOT_FOUND, error_response(&unknown)).into_response());
+    };
+    let allowed = *method == Method::POST || (*method == Method::GET && route.endpoint.method == "GET");
+    if !allowed {
+        let wrong = ApiError::new(405, format!("{} takes {}", origin.path, route.endpoint.method));
+        return Ok((
+            StatusCode::METHOD_NOT_ALLOWED,
+            [(header::ALLOW, "POST")],
+            error_response(&wrong),
+        )
+            .into_response());
+    }
+    let body = read_body(body).await?;
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    let mut form = if content_type.starts_with("multipart/") {
+        Form::default()
+    } else {
+        Form::parse(&body)?
+    };
+    for field in ["Username", "AuthType", "Password", "TOTP", "SessionKey"] {
+        let name = format!("x-comet-admin-{}", field.to_ascii_lowercase());
+        if let Some(value) = headers.get(name).and_then(|v| v.to_str().ok()) {
+            form.put_default(field, value);
+        }
+    }
+    let reply = route.serve(app.clone(), Request { form, origin }).await?;
+    let mut response = Response::new(reply.body);
+    set_headers(&mut response, reply.media);
+    Ok(response)
+}
+
+fn set_headers(response: &mut Response, media: &'static str) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+}
+
+async fn read_body(body: Body) -> ApiResult<bytes::Bytes> {
+    match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(e)) => {
+            let source = std::error::Error::source(&e);
+            if source.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>) {
+                return Err(ApiError::new(
+                    413,
+                    format!("The request is larger than {MAX_BODY} bytes"),
+                ));
+            }
+            Err(ApiError::bad_request("The request's body broke off"))
+        }
+        Err(_) => Err(ApiError::new(408, "The request's body did not arrive in time")),
+    }
+}
+
+/// A failure as clients expect it: an envelope on transport status 200, but for the missing second factor, which is
+/// also told by status 449 and a header (reference, section 4.1).
+pub(crate) fn error_response(error: &ApiError) -> Response {
+    let mut response = Response::new(Body::from(failure(error)));
+    set_headers(&mut response, "application/json; charset=utf-8");
+    if error.status == 449 {
+        *response.status_mut() = StatusCode::from_u16(449).unwrap_or(StatusCode::UNAUTHORIZED);
+        response
+            .headers_mut()
+            .insert("x-comet-totp-requested", HeaderValue::from_static("1"));
+    }
+    if error.status == 413 {
+        // The rest of the body is not read.
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,233 @@
+//! A device signing in: password half, registration, and what it reports (reference, sections 7.1 and 10).
+
+use super::Connection;
+use crate::app::{App, now, store_error};
+use crate::users::profile_of;
+use encke_api::account_keys::{LoginKey, PASSWORD_FORMAT_ENCKE, StoredPassword};
+use encke_api::constants::{
+    SEVT_ACCOUNT_LOGIN_FAILED, SEVT_ACCOUNT_UPDATED, SEVT_DEVICE_NEW, UNKNOWN_DEVICE_ERROR,
+};
+use encke_api::live::{Call, Hello, PROTOCOL, ProfileAndHash};
+use encke_api::types::{DeviceConfig, LiveUserConnection, UserProfileConfig};
+use encke_api::{ApiError, ApiResult};
+use encke_store::{EventDraft, ProfileChange, Scope, StoreError, StoredProfile};
+use serde_json::Value;
+use std::net::IpAddr;
+
+/// Longest text a device may tell about itself, in bytes.
+const MAX_TEXT: usize = 255;
+
+fn event(kind: i64, profile: &UserProfileConfig, resource: &str, data: Value) -> EventDraft {
+    EventDraft {
+        actor: profile.username.clone(),
+        organization: profile.organization_id.clone(),
+        username: Some(profile.username.clone()),
+        resource: resource.to_string(),
+        kind,
+        data,
+    }
+}
+
+fn check_hello(hello: &Hello) -> ApiResult<()> {
+    if hello.protocol != PROTOCOL {
+        return Err(ApiError::bad_request(format!(
+            "This server speaks version {PROTOCOL} of the device protocol, the device {}",
+            hello.protocol
+        )));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if hello.device_id.is_empty() || hello.device_id.len() > 64 || !hello.device_id.chars().all(plain) {
+        return Err(ApiError::bad_request(
+            "A device id has 1 to 64 letters, digits or -",
+        ));
+    }
+    for text in [
+        &hello.friendly_name,
+        &hello.client_version,
+        &hello.platform,
+        &hello.time_zone,
+    ] {
+        if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
+            return Err(ApiError::bad_request(
+                "A device's description has at most 255 bytes and no control characters",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks a device's first frame and registers the device if asked to. Answers the account.
+pub(super) async fn sign_in(app: &App, hello: &Hello, ip: IpAddr) -> ApiResult<StoredProfile> {
+    check_hello(hello)?;
+    let protection = &app.config().login_protection;
+    app.throttle.check(protection, ip, &hello.username)?;
+    let result = check_and_register(app, hello).await;
+    if matches!(&result, Err(e) if e.status == 403) {
+        app.throttle.failed(protection, ip, &hello.username);
+    }
+    result
+}
+
+async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile> {
+    let stored = profile_of(app, &Scope::All, &hello.username)
+        .await
+        .map_err(|_| ApiError::unauthorised())?;
+    let profile = stored.parse().map_err(store_error)?;
+    let right = profile.password_format == PASSWORD_FORMAT_ENCKE
+        && StoredPassword::from_text(&profile.password_hash)
+            .is_ok_and(|s| LoginKey::from_text(&hello.login_key).is_ok_and(|k| s.matches(&k)));
+    if !right {
+        app.store.announce(event(
+            SEVT_ACCOUNT_LOGIN_FAILED,
+            &profile,
+            encke_api::live::LIVE_PATH,
+            Value::Null,
+        ));
+        return Err(ApiError::unauthorised());
+    }
+    if profile.is_suspended {
+        return Err(ApiError::forbidden("This account is suspended"));
+    }
+    if profile.devices.contains_key(&hello.device_id) {
+        return Ok(stored);
+    }
+    if !hello.register {
+        return Err(ApiError::forbidden(UNKNOWN_DEVICE_ERROR));
+    }
+    if !profile.allow_password_login && profile.allow_password_and_totp_login {
+        if hello.totp.is_empty() {
+            return Err(ApiError::second_factor_required());
+        }
+        let account = format!("user/{}", profile.username);
+        if !crate::auth::verify_code(app, &account, &profile.totp_key, &hello.totp) {
+            return Err(ApiError::unauthorised());
+        }
+    }
+    register(app, hello, stored, profile).await
+}
+
+async fn register(
+    app: &App,
+    hello: &Hello,
+    mut stored: StoredProfile,
+    mut profile: UserProfileConfig,
+) -> ApiResult<StoredProfile> {
+    let name = if hello.friendly_name.is_empty() {
+        &hello.device_id
+    } else {
+        &hello.friendly_name
+    };
+    let device = DeviceConfig {
+        friendly_name: name.clone(),
+        registration_time: now(),
+        platform_version: hello.os.clone(),
+        device_timezone: hello.time_zone.clone(),
+        client_version: hello.client_version.clone(),
+        ..Default::default()
+    };
+    for _ in 0..20 {
+        if profile.maximum_devices > 0
+            && profile.devices.len() >= usize::try_from(profile.maximum_devices).unwrap_or(usize::MAX)
+        {
+            return Err(ApiError::forbidden(format!(
+                "The account may have at most {} devices",
+                profile.maximum_devices
+            )));
+        }
+        profile.devices.insert(hello.device_id.clone(), device.clone());
+        for vault in profile.destinations.values_mut() {
+            if !vault.associated_devices.contains(&hello.device_id) {
+                vault.associated_devices.push(hello.device_id.clone());
+            }
+        }
+        let data = serde_json::to_value(&device).unwrap_or_default();
+        let events = vec![
+            event(SEVT_DEVICE_NEW, &profile, &hello.device_id, data),
+            event(SEVT_ACCOUNT_UPDATED, &profile, &profile.username, Value::Null),
+        ];
+        let change = ProfileChange {
+            profile: profile.clone(),
+            require_hash: Some(stored.hash.clone()),
+            events,
+        };
+        match app.store.replace_profile(&Scope::All, change).await {
+            Ok(stored) => return Ok(stored),
+            Err(StoreError::Changed) => {
+                stored = profile_of(app, &Scope::All, &hello.username).await?;
+                profile = stored.parse().map_err(store_error)?;
+            }
+            Err(e) => return Err(store_error(e)),
+        }
+    }
+    Err(store_error(StoreError::Changed))
+}
+
+/// What lists of live connections show of a device.
+pub(super) fn describe(hello: &Hello, ip: IpAddr) -> LiveUserConnection {
+    LiveUserConnection {
+        username: hello.username.clone(),
+        device_id: hello.device_id.clone(),
+        reported_version: hello.client_version.clone(),
+        reported_platform: hello.platform.clone(),
+        reported_platform_version: hello.os.clone(),
+        device_time_zone: hello.time_zone.clone(),
+        ip_address: ip.to_string(),
+        connection_time: now(),
+        allows_filenames: hello.allows_filenames,
+        ..Default::default()
+    }
+}
+
+fn account(stored: &StoredProfile) -> ApiResult<ProfileAndHash> {
+    Ok(ProfileAndHash {
+        profile: stored.parse().map_err(store_error)?,
+        hash: stored.hash.clone(),
+    })
+}
+
+fn body_of(stored: &StoredProfile) -> ApiResult<Value> {
+    serde_json::to_value(account(stored)?).map_err(|_| ApiError::internal())
+}
+
+/// Serves what a device asks or reports.
+pub(super) async fn serve(app: &App, connection: &Connection, call: Call) -> ApiResult<Value> {
+    let scope = Scope::User(connection.info.username.clone());
+    match call {
+        Call::ReportJob { mut job } => {
+            job.username.clone_from(&connection.info.username);
+            job.device_id.clone_from(&connection.info.device_id);
+            crate::jobs::report(app, &connection.organization, *job).await?;
+            Ok(Value::Null)
+        }
+        Call::AppendLog {
+            job_id,
+            first,
+            entries,
+        } => {
+            crate::jobs::append_log(
+                app,
+                &connection.info.username,
+                &connection.info.device_id,
+                &job_id,
+                first,
+                entries,
+            )
+            .await?;
+            Ok(Value::Null)
+        }
+        Call::GetProfile => body_of(&profile_of(app, &scope, &connection.info.username).await?),
+        Call::SetProfile {
+            require_hash,
+            profile,
+        } => {
+            let user = &connection.info.username;
+            let before = profile_of(app, &scope, user)
+                .await?
+                .parse()
+                .map_err(store_error)?;
+            crate::users::check_device_edit(&before, &profile)?;
+            let saved = crate::users::save_from_device(app, user, *profile, require_hash).await?;
+            body_of(&saved)
+        }
+    }
+}

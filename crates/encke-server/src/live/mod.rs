@@ -1,0 +1,195 @@
+//! Devices on line: the registry of live connections, and the calls that go to a device (reference, section 11).
+//!
+//! `socket` speaks the protocol of [`encke_api::live`], `dispatcher` holds the endpoints.
+
+mod device;
+mod dispatcher;
+mod socket;
+
+pub use dispatcher::routes;
+pub use socket::{login_parameters, upgrade};
+
+use encke_api::live::{Request, ServerMessage};
+use encke_api::types::LiveUserConnection;
+use encke_api::{ApiError, ApiResult};
+use encke_store::Scope;
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Frames waiting to be sent to one device; a device that reads slower is cut off.
+const OUTGOING: usize = 64;
+/// Requests one device may have open.
+const MAX_OPEN_REQUESTS: usize = 64;
+/// A device answers a request within this time, or the caller gets an error.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// Live connections on one process.
+const MAX_CONNECTIONS: usize = 50_000;
+
+/// A device's answer: status, message, body.
+pub(crate) struct DeviceReply {
+    pub status: u16,
+    pub message: String,
+    pub body: Value,
+}
+
+/// One live connection.
+pub struct Connection {
+    /// New for each connection; what callers name as `TargetID`.
+    pub id: String,
+    /// Organization of the account.
+    pub organization: String,
+    /// What the device told about itself.
+    pub info: LiveUserConnection,
+    pub(crate) closing: CancellationToken,
+    outgoing: mpsc::Sender<ServerMessage>,
+    open: Mutex<HashMap<u64, oneshot::Sender<DeviceReply>>>,
+    next: AtomicU64,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        organization: String,
+        info: LiveUserConnection,
+    ) -> (Arc<Self>, mpsc::Receiver<ServerMessage>) {
+        let (outgoing, receive) = mpsc::channel(OUTGOING);
+        let connection = Self {
+            id: uuid::Uuid::new_v4().to_string(),
+            organization,
+            info,
+            closing: CancellationToken::new(),
+            outgoing,
+            open: Mutex::default(),
+            next: AtomicU64::new(1),
+        };
+        (Arc::new(connection), receive)
+    }
+
+    /// Queues a frame; a device that does not keep up is cut off.
+    pub(crate) fn send(&self, message: ServerMessage) -> ApiResult<()> {
+        self.outgoing.try_send(message).map_err(|_| {
+            self.closing.cancel();
+            ApiError::new(503, "The device does not read its connection")
+        })
+    }
+
+    /// Asks the device and waits for its answer.
+    ///
+    /// # Errors
+    /// What the device answers, 503 when it goes away, 504 when it stays silent.
+    pub async fn request(&self, request: Request, wait: Duration) -> ApiResult<Value> {
+        let (send, receive) = oneshot::channel();
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut open = self.open.lock();
+            if open.len() >= MAX_OPEN_REQUESTS {
+                return Err(ApiError::new(503, "The device is busy with other requests"));
+            }
+            open.insert(id, send);
+        }
+        let answer = match self.send(ServerMessage::Request { id, request }) {
+            Err(e) => Err(e),
+            Ok(()) => tokio::select! {
+                () = self.closing.cancelled() => Err(ApiError::new(503, "The device went off line")),
+                r = tokio::time::timeout(wait, receive) => match r {
+                    Err(_) => Err(ApiError::new(504, "The device did not answer in time")),
+                    Ok(Err(_)) => Err(ApiError::new(503, "The device went off line")),
+                    Ok(Ok(reply)) if reply.status >= 400 => Err(ApiError::new(reply.status, reply.message)),
+                    Ok(Ok(reply)) => Ok(reply.body),
+                },
+            },
+        };
+        self.open.lock().remove(&id);
+        answer
+    }
+
+    pub(crate) fn answered(&self, id: u64, reply: DeviceReply) {
+        if let Some(waiting) = self.open.lock().remove(&id) {
+            // The caller may have given up.
+            let _ = waiting.send(reply);
+        }
+    }
+}
+
+/// All live connections of this process.
+#[derive(Default)]
+pub struct Registry {
+    connections: RwLock<HashMap<String, Arc<Connection>>>,
+}
+
+impl Registry {
+    pub(crate) fn add(&self, connection: Arc<Connection>) -> ApiResult<()> {
+        let mut all = self.connections.write();
+        if all.len() >= MAX_CONNECTIONS {
+            return Err(ApiError::new(503, "This server has no room for more devices"));
+        }
+        all.insert(connection.id.clone(), connection);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, id: &str) {
+        self.connections.write().remove(id);
+    }
+
+    /// Connections of a scope, optionally of one account.
+    #[must_use]
+    pub fn list(&self, scope: &Scope, username: Option<&str>) -> Vec<Arc<Connection>> {
+        let all = self.connections.read();
+        all.values()
+            .filter(|c| scope.contains(&c.organization, &c.info.username))
+            .filter(|c| username.is_none_or(|u| u == c.info.username))
+            .cloned()
+            .collect()
+    }
+
+    /// The connection of an id.
+    ///
+    /// # Errors
+    /// 403 `Unauthorised` when there is none in the scope, as clients expect.
+    pub fn find(&self, scope: &Scope, id: &str) -> ApiResult<Arc<Connection>> {
+        let found = self.connections.read().get(id).cloned();
+        found
+            .filter(|c| scope.contains(&c.organization, &c.info.username))
+            .ok_or_else(ApiError::unauthorised)
+    }
+
+    /// The connections of a device.
+    #[must_use]
+    pub fn of_device(&self, username: &str, device: &str) -> Vec<Arc<Connection>> {
+        let all = self.connections.read();
+        all.values()
+            .filter(|c| c.info.username == username && c.info.device_id == device)
+            .cloned()
+            .collect()
+    }
+
+    /// Tells all devices of an account something whose answer nobody waits for.
+    pub fn tell_user(&self, username: &str, request: &Request) {
+        for connection in self.list(&Scope::User(username.to_string()), None) {
+            let id = connection.next.fetch_add(1, Ordering::Relaxed);
+            let _ = connection.send(ServerMessage::Request {
+                id,
+                request: request.clone(),
+            });
+        }
+    }
+
+    /// Closes all connections of an account.
+    pub fn close_user(&self, username: &str) {
+        for connection in self.list(&Scope::User(username.to_string()), None) {
+            connection.closing.cancel();
+        }
+    }
+
+    /// Closes the connections of a device.
+    pub fn close_device(&self, username: &str, device: &str) {
+        for connection in self.of_device(username, device) {
+            connection.closing.cancel();
+        }
+    }
+}

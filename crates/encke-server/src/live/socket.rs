@@ -1,0 +1,213 @@
+//! The WebSocket of a device: sign-in, heartbeat, requests out, reports in.
+
+use super::{Connection, DeviceReply, device};
+use crate::app::{App, now};
+use crate::origin::Origin;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::{IntoResponse, Response};
+use encke_api::account_keys::Stretching;
+use encke_api::constants::{SEVT_DEVICE_LIVE_CONNECT, SEVT_DEVICE_LIVE_DISCONNECT};
+use encke_api::form::Form;
+use encke_api::live::{DeviceMessage, HEARTBEAT_SECONDS, MAX_FRAME, ProfileAndHash, ServerMessage};
+use encke_api::{ApiError, ApiResult};
+use encke_store::{EventDraft, Scope};
+use futures_util::{SinkExt, StreamExt};
+use hmac::{Hmac, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A device has this long to send its first frame.
+const SIGN_IN_TIME: Duration = Duration::from_secs(20);
+/// A frame that can not be sent within this time means that the device is gone.
+const SEND_TIME: Duration = Duration::from_secs(60);
+
+/// Tells how to stretch an account's password. An unknown account gets steady made-up salt.
+///
+/// # Errors
+/// 400 without a user name.
+pub async fn login_parameters(app: &App, body: &[u8]) -> ApiResult<Stretching> {
+    let form = Form::parse(body)?;
+    let name = form.get("Username").filter(|n| !n.is_empty());
+    let name = name.ok_or_else(|| ApiError::bad_request("Missing parameter 'Username'"))?;
+    if let Ok(stored) = app.store.profile(&Scope::All, name).await
+        && let Ok(profile) = stored.parse()
+        && let Ok(password) = encke_api::account_keys::StoredPassword::from_text(&profile.password_hash)
+    {
+        return Ok(password.stretching);
+    }
+    let mut mac = Hmac::<Sha256>::new_from_slice(app.server_key.to_text().as_bytes())
+        .expect("HMAC takes a key of any length");
+    mac.update(b"salt:");
+    mac.update(name.as_bytes());
+    let digest: [u8; 32] = mac.finalize().into_bytes().into();
+    let mut salt = [0; 16];
+    salt.copy_from_slice(&digest[..16]);
+    Ok(Stretching::with_salt(&salt))
+}
+
+/// Takes over a connection as a device's WebSocket.
+pub fn upgrade(app: Arc<App>, origin: Origin, ws: WebSocketUpgrade) -> Response {
+    ws.max_frame_size(MAX_FRAME)
+        .max_message_size(MAX_FRAME)
+        .on_upgrade(move |socket| serve(app, origin, socket))
+        .into_response()
+}
+
+fn frame(message: &ServerMessage) -> Message {
+    Message::Text(serde_json::to_string(message).unwrap_or_default().into())
+}
+
+async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
+    let hello = match timeout(SIGN_IN_TIME, socket.recv()).await {
+        Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str(text.as_str()),
+        _ => return,
+    };
+    let refusal = match hello {
+        Ok(DeviceMessage::Hello(hello)) => match device::sign_in(&app, &hello, origin.ip).await {
+            Ok(stored) => {
+                let info = device::describe(&hello, origin.ip);
+                let (connection, outgoing) = Connection::new(stored.organization.clone(), info);
+                match app.live.add(connection.clone()) {
+                    Ok(()) => {
+                        let welcome = stored.parse().map(|profile| ServerMessage::Welcome {
+                            connection_id: connection.id.clone(),
+                            account: Box::new(ProfileAndHash {
+                                profile,
+                                hash: stored.hash,
+                            }),
+                            server_time: now(),
+                        });
+                        if let Ok(welcome) = welcome
+                            && socket.send(frame(&welcome)).await.is_ok()
+                        {
+                            run(&app, &connection, socket, outgoing, &hello.running_jobs).await;
+                        }
+                        app.live.remove(&connection.id);
+                        return;
+                    }
+                    Err(e) => e,
+                }
+            }
+            Err(e) => e,
+        },
+        Ok(_) => ApiError::bad_request("The first frame must be 'hello'"),
+        Err(e) => ApiError::bad_request(format!("The first frame can not be read: {e}")),
+    };
+    let _ = socket
+        .send(frame(&ServerMessage::Refused {
+            status: refusal.status,
+            message: refusal.message,
+        }))
+        .await;
+    let _ = socket.send(Message::Close(None)).await;
+}
+
+fn connection_event(kind: i64, connection: &Connection) -> EventDraft {
+    EventDraft {
+        actor: connection.info.username.clone(),
+        organization: connection.organization.clone(),
+        username: Some(connection.info.username.clone()),
+        resource: connection.info.device_id.clone(),
+        kind,
+        data: serde_json::to_value(&connection.info).unwrap_or_default(),
+    }
+}
+
+async fn run(
+    app: &Arc<App>,
+    connection: &Arc<Connection>,
+    socket: WebSocket,
+    mut outgoing: tokio::sync::mpsc::Receiver<ServerMessage>,
+    running_jobs: &[String],
+) {
+    let (mut sink, mut stream) = socket.split();
+    let closing = connection.closing.clone();
+    let stop = closing.clone();
+    let writer = tokio::spawn(async move {
+        let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
+        loop {
+            let message = tokio::select! {
+                () = stop.cancelled() => break,
+                _ = heartbeat.tick() => Message::Ping(Default::default()),
+                next = outgoing.recv() => match next {
+                    Some(message) => frame(&message),
+                    None => break,
+                },
+            };
+            if !matches!(timeout(SEND_TIME, sink.send(message)).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        stop.cancel();
+        let _ = timeout(Duration::from_secs(5), sink.send(Message::Close(None))).await;
+    });
+    app.store
+        .announce(connection_event(SEVT_DEVICE_LIVE_CONNECT, connection));
+    tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device on line");
+    if let Err(e) = crate::jobs::device_connected(app, connection, running_jobs).await {
+        tracing::warn!(error = %e, "jobs of a device could not be brought up to date");
+    }
+    let silence = Duration::from_secs(3 * HEARTBEAT_SECONDS);
+    loop {
+        let next = tokio::select! {
+            () = closing.cancelled() => break,
+            () = app.stopping.cancelled() => break,
+            next = timeout(silence, stream.next()) => next,
+        };
+        let text = match next {
+            Ok(Some(Ok(Message::Text(text)))) => text,
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
+            Ok(Some(Ok(Message::Binary(_)))) => break,
+            // Closed, broken or truncated, or silent for too long.
+            _ => break,
+        };
+        match serde_json::from_str(text.as_str()) {
+            Ok(DeviceMessage::Reply {
+                id,
+                status,
+                message,
+                body,
+            }) => {
+                connection.answered(
+                    id,
+                    DeviceReply {
+                        status,
+                        message,
+                        body,
+                    },
+                );
+            }
+            Ok(DeviceMessage::Call { id, call }) => {
+                let (status, message, body) = match device::serve(app, connection, call).await {
+                    Ok(body) => (200, "OK".to_string(), body),
+                    Err(e) => (e.status, e.message, Value::Null),
+                };
+                if connection
+                    .send(ServerMessage::Answer {
+                        id,
+                        status,
+                        message,
+                        body,
+                    })
+                    .is_err()
+                {
+                    break;
+                }
+            }
+            Ok(DeviceMessage::Hello(_)) | Err(_) => {
+                tracing::warn!(device = %connection.info.device_id, "a device sent a frame that can not be read");
+                break;
+            }
+        }
+    }
+    closing.cancel();
+    let _ = writer.await;
+    app.live.remove(&connection.id);
+    app.store
+        .announce(connection_event(SEVT_DEVICE_LIVE_DISCONNECT, connection));
+    tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device off line");
+    crate::jobs::device_gone(app, connection).await;
+}

@@ -1,0 +1,305 @@
+//! Starting and stopping the server.
+
+use crate::app::{App, now};
+use crate::auth::{Passwords, Sessions, Throttle, UsedCodes};
+use crate::live::Registry;
+use crate::table::{Route, Table};
+use encke_api::account_keys::{PASSWORD_FORMAT_ENCKE, StoredPassword, WrappingKey};
+use encke_api::constants::{PASSWORD_FORMAT_PLAINTEXT, SEVT_SERVER_STARTED};
+use encke_api::types::ServerConfigOptions;
+use encke_store::{EventDraft, Store, StoreError};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use parking_lot::RwLock;
+use serde_json::Value;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 60_000;
+/// A request's head must have arrived within this time.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+/// Open calls have this long to end when the server stops.
+const STOP_TIME: Duration = Duration::from_secs(10);
+/// Days that stored events and jobs are kept when the configuration names none.
+const KEEP_DAYS: i64 = 90;
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Address to listen at.
+    pub listen: SocketAddr,
+    /// Folder of the database, the keys and the buckets. Made if it does not exist.
+    pub data_dir: PathBuf,
+}
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or folder of the data folder.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The address can not be listened at.
+    #[error("can not listen at {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The database.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The key file does not hold a key.
+    #[error("{0}: not a key file of this program")]
+    Key(PathBuf),
+    /// No random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// A running server.
+pub struct Server {
+    /// What it shares with its handlers.
+    pub app: Arc<App>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    listening: tokio::task::JoinHandle<()>,
+}
+
+/// Every endpoint the server has, supported or not.
+#[must_use]
+pub fn all_routes() -> Vec<Route> {
+    let mut routes = Vec::new();
+    routes.extend(crate::admins::routes());
+    routes.extend(crate::auth::routes());
+    routes.extend(crate::jobs::routes());
+    routes.extend(crate::live::routes());
+    routes.extend(crate::meta::routes());
+    routes.extend(crate::reports::routes());
+    routes.extend(crate::storage_role::routes());
+    routes.extend(crate::users::routes());
+    let unsupported = crate::unsupported::routes(&routes);
+    routes.extend(unsupported);
+    routes
+}
+
+impl Server {
+    /// Opens the data folder and starts to listen.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(options: ServeOptions) -> Result<Self, StartError> {
+        let file_error = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error| StartError::File { path, error }
+        };
+        std::fs::create_dir_all(&options.data_dir).map_err(file_error(&options.data_dir))?;
+        let server_key = load_key(&options.data_dir.join("server.key"))?;
+        let store = Store::open(&options.data_dir.join("encke.db"))?;
+        let config = prepare_config(&store).await?;
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .map_err(|error| StartError::Listen {
+                address: options.listen,
+                error,
+            })?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen {
+            address: options.listen,
+            error,
+        })?;
+        let app = Arc::new(App {
+            store,
+            data_dir: options.data_dir,
+            server_key,
+            passwords: Passwords::new().map_err(|_| StartError::Random)?,
+            sessions: Sessions::default(),
+            throttle: Throttle::default(),
+            used_codes: UsedCodes::default(),
+            live: Registry::default(),
+            table: Table::new(all_routes()),
+            start_hash: uuid::Uuid::new_v4().to_string(),
+            start_time: now(),
+            local_url: format!("http://{address}"),
+            stopping: CancellationToken::new(),
+            config: RwLock::new(Arc::new(config)),
+        });
+        app.store.announce(EventDraft {
+            actor: String::new(),
+            organization: String::new(),
+            username: None,
+            resource: app.start_hash.clone(),
+            kind: SEVT_SERVER_STARTED,
+            data: Value::Null,
+        });
+        tokio::spawn(crate::auth::sweep(app.clone()));
+        tokio::spawn(prune(app.clone()));
+        crate::jobs::start(&app);
+        crate::storage_role::start(&app);
+        let listening = tokio::spawn(listen(app.clone(), listener));
+        tracing::info!(%address, "server started");
+        Ok(Self {
+            app,
+            address,
+            listening,
+        })
+    }
+
+    /// Stops listening, lets open calls end, and returns.
+    pub async fn stop(self) {
+        self.app.stopping.cancel();
+        let _ = self.listening.await;
+        tracing::info!("server stopped");
+    }
+}
+
+async fn listen(app: Arc<App>, listener: TcpListener) {
+    let router = crate::http::router(app.clone());
+    let mut service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME);
+    loop {
+        let accepted = tokio::select! {
+            () = app.stopping.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                // Out of file descriptors: give the open connections time to end.
+                tracing::error!(error = %e, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // Beyond the limit a connection is closed at once rather than left waiting.
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            continue;
+        };
+        let _ = socket.set_nodelay(true);
+        let router = match service.call(peer).await {
+            Ok(router) => router,
+            Err(e) => match e {},
+        };
+        let handler = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let mut router = router.clone();
+            async move {
+                router
+                    .call(request.map(|body| axum::body::Body::new(body.map_err(axum::Error::new))))
+                    .await
+            }
+        });
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(socket), handler)
+            .into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A broken connection is the client's affair.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(STOP_TIME, graceful.shutdown()).await;
+}
+
+/// Reads the key that protects what the server keeps encrypted, or makes one at the first start.
+fn load_key(path: &Path) -> Result<WrappingKey, StartError> {
+    let error = |error| StartError::File {
+        path: path.to_path_buf(),
+        error,
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => WrappingKey::from_text(text.trim()).map_err(|_| StartError::Key(path.to_path_buf())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let mut bytes = [0u8; 32];
+            getrandom::fill(&mut bytes).map_err(|_| StartError::Random)?;
+            let key = WrappingKey::from_bytes(bytes);
+            write_private(path, key.to_text().as_bytes()).map_err(error)?;
+            Ok(key)
+        }
+        Err(e) => Err(error(e)),
+    }
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let draft = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// The configuration as the server starts with it: made at the first start, passwords in clear hashed.
+async fn prepare_config(store: &Store) -> Result<ServerConfigOptions, StoreError> {
+    if let Some((config, _)) = store.config().await? {
+        let in_clear = |a: &encke_api::types::AllowedAdminUser| {
+            a.password_format == PASSWORD_FORMAT_PLAINTEXT && !a.password.is_empty()
+        };
+        if !config.admin_users.iter().any(in_clear) {
+            return Ok(config);
+        }
+        let hashed = store.change_config(move |config| {
+            for admin in config.admin_users.iter_mut().filter(|a| in_clear(a)) {
+                let (stored, _) = StoredPassword::create(&admin.password).map_err(|_| StoreError::Stopped)?;
+                admin.password = stored.to_text();
+                admin.password_format = PASSWORD_FORMAT_ENCKE;
+            }
+            Ok(Vec::new())
+        });
+        return hashed.await?;
+    }
+    store
+        .change_config(|config| {
+            config.authentication_role.role_enabled = true;
+            config.authentication_role.prune_logs_after_days = KEEP_DAYS;
+            config.storage_role.role_enabled = true;
+            Ok(Vec::new())
+        })
+        .await?
+}
+
+/// Forgets old events once an hour.
+async fn prune(app: Arc<App>) {
+    let mut timer = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        let days = match app.config().authentication_role.prune_logs_after_days {
+            0 => KEEP_DAYS,
+            n => n.max(encke_api::constants::MINIMUM_LOG_RETENTION_DAYS),
+        };
+        if let Err(e) = app.store.prune_events(now() - days * 86_400).await {
+            tracing::warn!(error = %e, "old events could not be removed");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Long JSON lists that go out while they are read from the store: memory stays flat however long they are, and a
+//! slow reader slows the reading down.
+
+use axum::body::Body;
+use bytes::Bytes;
+use encke_store::StoreResult;
+use std::future::Future;
+use std::ops::ControlFlow;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Chunks that may wait for a slow reader; with [`CHUNK`] the bound of a list's memory.
+const CHUNKS_WAITING: usize = 4;
+/// Bytes gathered before a chunk is sent.
+const CHUNK: usize = 64 * 1024;
+
+/// Gathers the text of a list. Used on a thread for blocking work.
+pub struct ListWriter {
+    buffer: Vec<u8>,
+    empty: bool,
+    send: mpsc::Sender<Result<Bytes, std::io::Error>>,
+}
+
+impl ListWriter {
+    /// Adds an element of an array, as JSON text.
+    pub fn element(&mut self, json: &str) -> ControlFlow<()> {
+        self.comma();
+        self.buffer.extend_from_slice(json.as_bytes());
+        self.send_if_full()
+    }
+
+    /// Adds an entry of a map, its value as JSON text.
+    pub fn entry(&mut self, key: &str, json: &str) -> ControlFlow<()> {
+        self.comma();
+        // Writing to memory can not fail.
+        let _ = serde_json::to_writer(&mut self.buffer, key);
+        self.buffer.push(b':');
+        self.buffer.extend_from_slice(json.as_bytes());
+        self.send_if_full()
+    }
+
+    fn comma(&mut self) {
+        if !self.empty {
+            self.buffer.push(b',');
+        }
+        self.empty = false;
+    }
+
+    fn send_if_full(&mut self) -> ControlFlow<()> {
+        if self.buffer.len() < CHUNK {
+            return ControlFlow::Continue(());
+        }
+        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK + CHUNK / 4));
+        match self.send.blocking_send(Ok(full.into())) {
+            Ok(()) => ControlFlow::Continue(()),
+            // The reader went away.
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// A body that `produce` writes: `open`, what it adds to the writer (which it gives back), `close`. If it fails the
+/// connection is cut, so that a reader can tell a broken list from a whole one.
+pub fn list_body<F, Fut>(open: u8, close: u8, produce: F) -> Body
+where
+    F: FnOnce(ListWriter) -> Fut + Send + 'static,
+    Fut: Future<Output = StoreResult<ListWriter>> + Send,
+{
+    let (send, receive) = mpsc::channel(CHUNKS_WAITING);
+    tokio::spawn(async move {
+        let writer = ListWriter {
+            buffer: vec![open],
+            empty: true,
+            send: send.clone(),
+        };
+        let last = match produce(writer).await {
+            Ok(mut writer) => {
+                writer.buffer.push(close);
+                Ok(writer.buffer.into())
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "a list broke off");
+                Err(std::io::Error::other("the list broke off"))
+            }
+        };
+        let _ = send.send(last).await;
+    });
+    Body::from_stream(ReceiverStream::new(receive))
+}

@@ -1,0 +1,84 @@
+//! Published endpoints that this server does not serve yet: each checks the caller, then answers 501 with a reason,
+//! and stands in the reference as unsupported. Never a pretended success (DESIGN D1).
+
+use crate::app::App;
+use crate::auth::{Admin, Principal, User};
+use crate::table::{Call, CallerKind, Envelope, Nobody, Route};
+use encke_api::form::NoParams;
+use encke_api::{ApiError, ApiResult};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Why a capability is missing.
+fn reason(area: &str, path: &str) -> &'static str {
+    if path.contains("/u2f/") {
+        return "U2F was replaced by WebAuthn in protocol 21.12";
+    }
+    match area {
+        "accounts_admin_auth" => "security keys are not available yet",
+        "branding_builds" => "branded client builds are not available yet",
+        "constellation" => "the Constellation Role is not available yet",
+        "email_reports" => "e-mail is not available yet",
+        "external_auth_sources" => "log-in through LDAP or OpenID Connect is not available yet",
+        "install_tokens" => "install tokens and the lobby are not available yet",
+        "news" => "news are not available yet",
+        "organizations" => "organizations can not be edited by API yet",
+        "policies" => "policies are not available yet",
+        "psa" => "PSA systems are not connected yet",
+        "replication" => "replication is not available yet",
+        "self_backup" => "self-backup is not available yet",
+        "shared_quotas" => "shared quotas are not available yet",
+        "storage_templates" => "storage templates are not available yet",
+        "update_campaigns" => "devices can not update themselves yet",
+        "user_groups" => "user groups are not available yet",
+        "webhooks" => "webhooks are not available yet",
+        _ => "this call is not available yet",
+    }
+}
+
+fn route<C: CallerKind + 'static>(name: &'static str, path: &'static str, why: &'static str) -> Route {
+    Route::new(
+        name,
+        path,
+        "",
+        move |_: Arc<App>, _: C, _: Call<NoParams>| async move {
+            ApiResult::<Envelope>::Err(ApiError::unsupported(why))
+        },
+    )
+    .mark_unsupported(why)
+}
+
+/// Every published endpoint that is not declared by a capability.
+///
+/// # Panics
+/// The specification built into the program can not be read: a fault of the build.
+#[must_use]
+pub fn routes(declared: &[Route]) -> Vec<Route> {
+    let known: HashSet<&str> = declared.iter().map(|r| r.endpoint.path).collect();
+    let spec: Vec<Value> =
+        serde_json::from_str(encke_api::spec::ENDPOINTS).expect("the specification is JSON");
+    let mut out = Vec::new();
+    for e in spec {
+        let text = |key: &str| e[key].as_str().unwrap_or_default().to_string();
+        let path = text("path");
+        if known.contains(path.as_str()) {
+            continue;
+        }
+        let why = reason(&text("area"), &path);
+        // Lives as long as the program, like the declared ones.
+        let (name, path): (&'static str, &'static str) = (text("name").leak(), path.leak());
+        let route = match text("auth").as_str() {
+            "admin" => route::<Admin>(name, path, why),
+            "user" => route::<User>(name, path, why),
+            "admin_or_user" => route::<Principal>(name, path, why),
+            _ => route::<Nobody>(name, path, why),
+        };
+        let mut route = route.responds(e["response"]["type"].as_str().unwrap_or_default());
+        if e["admin_only_toplevel"] == Value::Bool(true) {
+            route = route.top_level();
+        }
+        out.push(route);
+    }
+    out
+}
