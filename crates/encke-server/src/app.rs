@@ -65,6 +65,17 @@ impl App {
     }
 }
 
+/// Days that events and jobs are kept when the configuration names none.
+pub(crate) const KEEP_DAYS: i64 = 90;
+
+/// Days that events and jobs are kept.
+pub(crate) fn keep_days(config: &ServerConfigOptions) -> i64 {
+    match config.authentication_role.prune_logs_after_days {
+        0 => KEEP_DAYS,
+        n => n.max(encke_api::constants::MINIMUM_LOG_RETENTION_DAYS),
+    }
+}
+
 /// Unix seconds now.
 #[must_use]
 pub fn now() -> i64 {

@@ -1,6 +1,6 @@
 //! Starting and stopping the server.
 
-use crate::app::{App, now};
+use crate::app::{App, KEEP_DAYS, now};
 use crate::auth::{Passwords, Sessions, Throttle, UsedCodes};
 use crate::live::Registry;
 use crate::table::{Route, Table};
@@ -29,8 +29,6 @@ const MAX_CONNECTIONS: usize = 60_000;
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Open calls have this long to end when the server stops.
 const STOP_TIME: Duration = Duration::from_secs(10);
-/// Days that stored events and jobs are kept when the configuration names none.
-const KEEP_DAYS: i64 = 90;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -294,11 +292,8 @@ async fn prune(app: Arc<App>) {
             () = app.stopping.cancelled() => return,
             _ = timer.tick() => {}
         }
-        let days = match app.config().authentication_role.prune_logs_after_days {
-            0 => KEEP_DAYS,
-            n => n.max(encke_api::constants::MINIMUM_LOG_RETENTION_DAYS),
-        };
-        if let Err(e) = app.store.prune_events(now() - days * 86_400).await {
+        let before = now() - crate::app::keep_days(&app.config()) * 86_400;
+        if let Err(e) = app.store.prune_events(before).await {
             tracing::warn!(error = %e, "old events could not be removed");
         }
     }

@@ -39,6 +39,12 @@ impl ListWriter {
         self.send_if_full()
     }
 
+    /// Adds plain text.
+    pub fn text(&mut self, text: &str) -> ControlFlow<()> {
+        self.buffer.extend_from_slice(text.as_bytes());
+        self.send_if_full()
+    }
+
     fn comma(&mut self) {
         if !self.empty {
             self.buffer.push(b',');
@@ -59,23 +65,41 @@ impl ListWriter {
     }
 }
 
-/// A body that `produce` writes: `open`, what it adds to the writer (which it gives back), `close`. If it fails the
-/// connection is cut, so that a reader can tell a broken list from a whole one.
+/// A JSON list: `open`, what `produce` adds to the writer (which it gives back), `close`. If it fails the connection
+/// is cut, so that a reader can tell a broken list from a whole one.
 pub fn list_body<F, Fut>(open: u8, close: u8, produce: F) -> Body
 where
     F: FnOnce(ListWriter) -> Fut + Send + 'static,
     Fut: Future<Output = StoreResult<ListWriter>> + Send,
 {
+    body(vec![open], &[close], produce)
+}
+
+/// A long plain text, written as [`list_body`] is.
+pub fn text_body<F, Fut>(produce: F) -> Body
+where
+    F: FnOnce(ListWriter) -> Fut + Send + 'static,
+    Fut: Future<Output = StoreResult<ListWriter>> + Send,
+{
+    body(Vec::new(), &[], produce)
+}
+
+fn body<F, Fut>(open: Vec<u8>, close: &[u8], produce: F) -> Body
+where
+    F: FnOnce(ListWriter) -> Fut + Send + 'static,
+    Fut: Future<Output = StoreResult<ListWriter>> + Send,
+{
     let (send, receive) = mpsc::channel(CHUNKS_WAITING);
+    let close = close.to_vec();
     tokio::spawn(async move {
         let writer = ListWriter {
-            buffer: vec![open],
+            buffer: open,
             empty: true,
             send: send.clone(),
         };
         let last = match produce(writer).await {
             Ok(mut writer) => {
-                writer.buffer.push(close);
+                writer.buffer.extend_from_slice(&close);
                 Ok(writer.buffer.into())
             }
             Err(e) => {

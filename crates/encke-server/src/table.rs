@@ -57,8 +57,8 @@ pub struct Streamed<T> {
 pub struct ArrayOf<T>(PhantomData<T>);
 /// Marks a [`Streamed`] map.
 pub struct Keyed<T>(PhantomData<T>);
-/// Plain text.
-pub struct Plain(pub String);
+/// Plain text that is written while it is read from the store.
+pub struct PlainStream(pub Body);
 
 impl<T> StoredDoc<T> {
     /// Wraps stored text of a `T`.
@@ -155,13 +155,13 @@ impl<T: WireName> IntoReply for Streamed<Keyed<T>> {
         })
     }
 }
-impl IntoReply for Plain {
+impl IntoReply for PlainStream {
     fn wire_name() -> String {
         "bytes".into()
     }
     fn into_reply(self) -> ApiResult<Reply> {
         Ok(Reply {
-            body: Body::from(self.0),
+            body: self.0,
             media: "text/plain; charset=utf-8",
         })
     }

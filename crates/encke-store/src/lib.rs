@@ -6,6 +6,7 @@
 mod config;
 mod error;
 mod events;
+mod jobs;
 mod scope;
 mod sessions;
 pub mod sql;
@@ -14,6 +15,7 @@ mod users;
 
 pub use error::{StoreError, StoreResult};
 pub use events::{Event, EventDraft};
+pub use jobs::{JobFilter, Reported, RunningJob, compile as compile_search, delete_jobs_of_user, is_running};
 pub use scope::Scope;
 pub use sessions::{SessionKind, StoredSession};
 pub use users::{ProfileChange, StoredProfile};

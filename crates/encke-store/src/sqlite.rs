@@ -20,7 +20,10 @@ const MAX_GROUP: usize = 128;
 /// Prepared statements kept on each connection.
 const STATEMENTS: usize = 128;
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_accounts.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_accounts.sql"),
+    include_str!("../migrations/0002_jobs.sql"),
+];
 
 /// Tells the waiting caller how the commit went; runs after it.
 type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -119,7 +122,8 @@ fn connect(path: &Path, read_only: bool) -> StoreResult<Connection> {
     Ok(c)
 }
 
-/// `regexp(pattern, text)` in the syntax Go and Rust share, and a lower-casing that knows more than ASCII.
+/// What searches need: `regexp(pattern, text)` in the syntax Go and Rust share, lower-casing that knows more than
+/// ASCII, and plain comparisons of text.
 fn add_functions(c: &Connection) -> StoreResult<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     c.create_scalar_function("regexp", 2, flags, |ctx| {
@@ -134,6 +138,21 @@ fn add_functions(c: &Connection) -> StoreResult<()> {
         let text = ctx.get_raw(1).as_str_or_null().ok().flatten().unwrap_or_default();
         Ok(pattern.is_match(text))
     })?;
+    type Test = fn(&str, &str) -> bool;
+    let tests: [(&str, Test); 3] = [
+        ("text_contains", |text, part| text.contains(part)),
+        ("text_starts", |text, part| text.starts_with(part)),
+        ("text_ends", |text, part| text.ends_with(part)),
+    ];
+    for (name, test) in tests {
+        c.create_scalar_function(name, 2, flags, move |ctx| {
+            let part = ctx.get_raw(1).as_str_or_null().ok().flatten().unwrap_or_default();
+            Ok(test(
+                ctx.get_raw(0).as_str_or_null().ok().flatten().unwrap_or_default(),
+                part,
+            ))
+        })?;
+    }
     c.create_scalar_function("fold", 1, flags, |ctx| {
         Ok(ctx
             .get_raw(0)
@@ -162,7 +181,8 @@ fn migrate(c: &mut Connection) -> StoreResult<()> {
         tx.execute_batch(
             &step
                 .replace("{autoincrement}", "INTEGER PRIMARY KEY AUTOINCREMENT")
-                .replace("{blob}", "BLOB"),
+                .replace("{blob}", "BLOB")
+                .replace("{clustered}", " WITHOUT ROWID"),
         )?;
         tx.pragma_update(None, "user_version", i64::try_from(i + 1).unwrap_or(i64::MAX))?;
         tx.commit()?;

@@ -46,6 +46,8 @@ pub struct Connection {
     pub organization: String,
     /// What the device told about itself.
     pub info: LiveUserConnection,
+    /// Jobs that ran on the device when it connected.
+    pub running_jobs: Vec<String>,
     pub(crate) closing: CancellationToken,
     outgoing: mpsc::Sender<ServerMessage>,
     open: Mutex<HashMap<u64, oneshot::Sender<DeviceReply>>>,
@@ -56,12 +58,14 @@ impl Connection {
     pub(crate) fn new(
         organization: String,
         info: LiveUserConnection,
+        running_jobs: Vec<String>,
     ) -> (Arc<Self>, mpsc::Receiver<ServerMessage>) {
         let (outgoing, receive) = mpsc::channel(OUTGOING);
         let connection = Self {
             id: uuid::Uuid::new_v4().to_string(),
             organization,
             info,
+            running_jobs,
             closing: CancellationToken::new(),
             outgoing,
             open: Mutex::default(),

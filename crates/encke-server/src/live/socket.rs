@@ -69,7 +69,8 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
         Ok(DeviceMessage::Hello(hello)) => match device::sign_in(&app, &hello, origin.ip).await {
             Ok(stored) => {
                 let info = device::describe(&hello, origin.ip);
-                let (connection, outgoing) = Connection::new(stored.organization.clone(), info);
+                let (connection, outgoing) =
+                    Connection::new(stored.organization.clone(), info, hello.running_jobs);
                 match app.live.add(connection.clone()) {
                     Ok(()) => {
                         let welcome = stored.parse().map(|profile| ServerMessage::Welcome {
@@ -83,7 +84,7 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
                         if let Ok(welcome) = welcome
                             && socket.send(frame(&welcome)).await.is_ok()
                         {
-                            run(&app, &connection, socket, outgoing, &hello.running_jobs).await;
+                            run(&app, &connection, socket, outgoing).await;
                         }
                         app.live.remove(&connection.id);
                         return;
@@ -121,7 +122,6 @@ async fn run(
     connection: &Arc<Connection>,
     socket: WebSocket,
     mut outgoing: tokio::sync::mpsc::Receiver<ServerMessage>,
-    running_jobs: &[String],
 ) {
     let (mut sink, mut stream) = socket.split();
     let closing = connection.closing.clone();
@@ -147,9 +147,6 @@ async fn run(
     app.store
         .announce(connection_event(SEVT_DEVICE_LIVE_CONNECT, connection));
     tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device on line");
-    if let Err(e) = crate::jobs::device_connected(app, connection, running_jobs).await {
-        tracing::warn!(error = %e, "jobs of a device could not be brought up to date");
-    }
     let silence = Duration::from_secs(3 * HEARTBEAT_SECONDS);
     loop {
         let next = tokio::select! {
@@ -209,5 +206,4 @@ async fn run(
     app.store
         .announce(connection_event(SEVT_DEVICE_LIVE_DISCONNECT, connection));
     tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device off line");
-    crate::jobs::device_gone(app, connection).await;
 }
