@@ -3,6 +3,7 @@
 //! One module a capability, each an `impl Store` of its own. Start reading at [`Store`], then [`sql`] (what a
 //! capability writes its statements against) and `migrations/` (the schema). This crate knows nothing of HTTP.
 
+mod buckets;
 mod config;
 mod error;
 mod events;
@@ -13,6 +14,7 @@ pub mod sql;
 mod sqlite;
 mod users;
 
+pub use buckets::{BucketId, BucketSize, StoredBucket};
 pub use error::{StoreError, StoreResult};
 pub use events::{Event, EventDraft};
 pub use jobs::{JobFilter, Reported, RunningJob, compile as compile_search, delete_jobs_of_user, is_running};

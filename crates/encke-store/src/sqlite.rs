@@ -23,6 +23,7 @@ const STATEMENTS: usize = 128;
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_accounts.sql"),
     include_str!("../migrations/0002_jobs.sql"),
+    include_str!("../migrations/0003_buckets.sql"),
 ];
 
 /// Tells the waiting caller how the commit went; runs after it.
