@@ -2,6 +2,7 @@
 
 use crate::auth::{Passwords, Sessions, Throttle, UsedCodes};
 use crate::live::Registry;
+use crate::storage_role::Buckets;
 use crate::table::Table;
 use encke_api::account_keys::WrappingKey;
 use encke_api::types::ServerConfigOptions;
@@ -31,6 +32,8 @@ pub struct App {
     pub used_codes: UsedCodes,
     /// Devices on line.
     pub live: Registry,
+    /// The Storage Role's buckets.
+    pub buckets: Buckets,
     /// Every endpoint.
     pub table: Table,
     /// New at each start.

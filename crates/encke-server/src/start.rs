@@ -121,6 +121,7 @@ impl Server {
         })?;
         let app = Arc::new(App {
             store,
+            buckets: crate::storage_role::Buckets::new(&options.data_dir),
             data_dir: options.data_dir,
             server_key,
             passwords: Passwords::new().map_err(|_| StartError::Random)?,

@@ -1,15 +1,184 @@
-//! (being written)
-use crate::app::App;
-use crate::table::Route;
+//! The Storage Role: buckets of bytes for Storage Vaults (reference, section 15). Administrators make, list and delete
+//! them by API ([`endpoints`]); devices read and write them by restic's REST protocol ([`protocol`], [`upload`],
+//! [`download`]). What lies on the disk, and how, is in [`folders`] alone.
+
+mod download;
+mod endpoints;
+mod folders;
+mod protocol;
+mod registry;
+mod upload;
+
+pub use endpoints::routes;
+pub use registry::{Key, NewBucket, register};
+
+use crate::app::{App, now};
 use axum::Router;
+use axum::routing::any;
+use encke_store::{BucketId, BucketSize, Scope, StoreError};
+use folders::{Folder, Found};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-/// Paths outside the endpoint table.
-pub fn router(_app: Arc<App>) -> Router {
-    Router::new()
-}
-/// Endpoints.
-pub fn routes() -> Vec<Route> {
-    vec![]
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Uploads at once. Each holds two buffers, so this bounds their memory (64 MiB); further ones wait.
+const MAX_UPLOADS: usize = 128;
+/// Listings at once. Each holds a thread while its reader takes it.
+const MAX_LISTINGS: usize = 32;
+/// Walks through a bucket at once: they compete with uploads for the disk.
+const MAX_WALKS: usize = 2;
+/// How often what uploads and deletions changed is added to the stored sizes.
+const SIZES_EVERY: Duration = Duration::from_secs(10);
+
+/// What the Storage Role keeps in memory.
+pub struct Buckets {
+    /// Folder of all buckets.
+    root: PathBuf,
+    /// One bucket is made or deleted at a time.
+    changing: tokio::sync::Mutex<()>,
+    uploads: Arc<Semaphore>,
+    listings: Arc<Semaphore>,
+    walks: Semaphore,
+    /// Bytes that came and went since the sizes were stored.
+    changes: Mutex<HashMap<BucketId, i64>>,
 }
 
-pub(crate) fn start(_app: &std::sync::Arc<App>) {}
+impl Buckets {
+    /// The buckets below a server's data folder.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Self {
+        Self {
+            root: data_dir.join("buckets"),
+            changing: tokio::sync::Mutex::new(()),
+            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
+            listings: Arc::new(Semaphore::new(MAX_LISTINGS)),
+            walks: Semaphore::new(MAX_WALKS),
+            changes: Mutex::default(),
+        }
+    }
+
+    fn folder(&self, id: &BucketId) -> Folder {
+        Folder::of(&self.root, id)
+    }
+
+    fn count(&self, id: &BucketId, change: i64) {
+        let mut changes = self.changes.lock();
+        let sum = changes.entry(id.clone()).or_default();
+        *sum = sum.saturating_add(change);
+    }
+}
+
+/// Runs work that blocks on a thread for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(io::Error::other(e)))
+}
+
+/// Paths outside the endpoint table: the buckets themselves.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/storage/{*path}", any(protocol::serve))
+        .with_state(app)
+}
+
+/// Cleans up after an earlier process, and keeps the stored sizes up to date.
+pub(crate) fn start(app: &Arc<App>) {
+    let app = app.clone();
+    tokio::spawn(async move {
+        if let Err(e) = clean_up(&app).await {
+            tracing::error!(error = %e, "left-overs of buckets could not be removed");
+        }
+        loop {
+            tokio::select! {
+                () = app.stopping.cancelled() => break,
+                () = tokio::time::sleep(SIZES_EVERY) => {}
+            }
+            store_sizes(&app).await;
+        }
+        store_sizes(&app).await;
+    });
+}
+
+/// Finishes deletions that broke off and removes broken uploads. What the database still knows is never removed.
+async fn clean_up(app: &App) -> io::Result<()> {
+    let root = app.buckets.root.clone();
+    for found in blocking(move || folders::scan(&root)).await? {
+        let (Found::Bucket(id) | Found::Retired(id, _)) = &found;
+        let known = match app.store.bucket(&Scope::All, id).await {
+            Ok(_) => true,
+            Err(StoreError::NotFound) => false,
+            Err(e) => return Err(io::Error::other(e)),
+        };
+        let folder = app.buckets.folder(id);
+        match found {
+            Found::Bucket(id) if known => {
+                let mine = app.start_hash.clone();
+                let removed = blocking(move || folder.sweep(&mine)).await?;
+                if removed > 0 {
+                    tracing::info!(bucket = %id, removed, "removed broken uploads");
+                }
+            }
+            Found::Bucket(id) => {
+                // Nothing is deleted on a guess: the database may be the one that is out of date.
+                tracing::warn!(bucket = %id, "the folder of buckets holds one that is not registered");
+            }
+            Found::Retired(id, path) => {
+                // The process ended between moving the folder away and forgetting the bucket.
+                let bring_back = known && !folder.exists();
+                blocking(move || {
+                    if bring_back {
+                        folder.bring_back(&path)
+                    } else {
+                        folders::remove_retired(&path)
+                    }
+                })
+                .await?;
+                tracing::info!(bucket = %id, bring_back, "settled a deletion that broke off");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds what came and went to the stored sizes.
+async fn store_sizes(app: &App) {
+    let changes: Vec<_> = app.buckets.changes.lock().drain().collect();
+    if changes.is_empty() {
+        return;
+    }
+    if let Err(e) = app.store.add_bucket_sizes(changes).await {
+        tracing::warn!(error = %e, "the sizes of buckets could not be stored; the next measurement sets them right");
+    }
+}
+
+/// Counts a bucket's bytes and keeps the result, unless somebody else did since `after` (Unix seconds).
+async fn measure(app: &App, id: &BucketId, after: i64) -> Result<BucketSize, StoreError> {
+    let broken = |e: io::Error| StoreError::Database(format!("bucket {id} could not be measured: {e}"));
+    let _permit = app
+        .buckets
+        .walks
+        .acquire()
+        .await
+        .map_err(|_| StoreError::Stopped)?;
+    let stored = app.store.bucket(&Scope::All, id).await?;
+    if stored.size.started >= after {
+        return Ok(stored.size);
+    }
+    let started = now();
+    // What came before the walk is found by it.
+    app.buckets.changes.lock().remove(id);
+    let folder = app.buckets.folder(id);
+    let bytes = blocking(move || folder.measure()).await.map_err(broken)?;
+    let size = BucketSize {
+        bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+        started,
+        completed: now(),
+    };
+    app.store.set_bucket_size(id, size).await?;
+    Ok(size)
+}

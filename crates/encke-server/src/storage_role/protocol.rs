@@ -1,0 +1,375 @@
+//! restic's REST protocol, versions 1 and 2 (restic documentation, "REST Backend"), below `/storage/<bucket>/`.
+//! Authentication is HTTP Basic with the bucket's id and key.
+
+use super::download::{self, Part};
+use super::folders::{Folder, Kind, Object, ObjectName};
+use super::upload::{self, Refusal};
+use super::{blocking, registry};
+use crate::app::App;
+use crate::stream::{ListWriter, list_body};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use encke_store::{BucketId, Scope, StoreError};
+use std::io;
+use std::sync::Arc;
+use subtle::ConstantTimeEq as _;
+
+const V1: &str = "application/vnd.x.restic.rest.v1";
+const V2: &str = "application/vnd.x.restic.rest.v2";
+
+/// What a path below a bucket means.
+enum Target {
+    Repository,
+    List(Kind),
+    Object(Object),
+}
+
+/// Serves one request below `/storage/`.
+pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if !app.config().storage_role.role_enabled {
+        let mut response = text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The Storage Role is switched off",
+        );
+        retry_after(&mut response, "300");
+        return response;
+    }
+    let path = parts.uri.path().strip_prefix("/storage/").unwrap_or_default();
+    let (bucket, rest) = path.split_once('/').unwrap_or((path, ""));
+    let id = match authorise(&app, bucket, &parts.headers).await {
+        Ok(id) => id,
+        Err(refused) => return refused,
+    };
+    let Some(target) = target(rest) else {
+        return text(
+            StatusCode::BAD_REQUEST,
+            "Objects are config, or data, keys, locks, snapshots or index and a name of 64 hexadecimal digits",
+        );
+    };
+    match target {
+        Target::Repository => repository(&id, &parts.method, parts.uri.query()),
+        Target::List(kind) => list(&app, &id, &parts.method, kind, &parts.headers).await,
+        Target::Object(object) => one(&app, &id, &parts.method, object, &parts.headers, body).await,
+    }
+}
+
+/// Reads a path below a bucket as it was sent: an escaped character is in no valid name.
+fn target(path: &str) -> Option<Target> {
+    match path.split_once('/') {
+        None if path.is_empty() => Some(Target::Repository),
+        None if path == "config" => Some(Target::Object(Object::Config)),
+        None => Kind::parse(path).map(Target::List),
+        Some((kind, "")) => Kind::parse(kind).map(Target::List),
+        Some((kind, name)) => Some(Target::Object(Object::Named(
+            Kind::parse(kind)?,
+            ObjectName::parse(name)?,
+        ))),
+    }
+}
+
+/// Checks id and key. A bucket that does not exist looks like a wrong key.
+async fn authorise(app: &App, bucket: &str, headers: &HeaderMap) -> Result<BucketId, Response> {
+    let given = credentials(headers).filter(|(user, _)| user == bucket);
+    let (Some(id), Some((_, key))) = (BucketId::parse(bucket), given) else {
+        return Err(unauthorised());
+    };
+    let known = match app.store.bucket(&Scope::All, &id).await {
+        Ok(bucket) if bucket.key_format == registry::KEY_FORMAT_SHA256 => Some(bucket.key_hash),
+        Ok(_) | Err(StoreError::NotFound) => None,
+        Err(e) => {
+            tracing::error!(error = %e, "a bucket could not be looked up");
+            return Err(text(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"));
+        }
+    };
+    // The same work whether the bucket exists or not.
+    let stored = known.clone().unwrap_or_else(|| registry::hash_of(""));
+    let same: bool = registry::hash_of(&key).as_bytes().ct_eq(stored.as_bytes()).into();
+    if known.is_some() && same {
+        Ok(id)
+    } else {
+        Err(unauthorised())
+    }
+}
+
+/// User and password of HTTP Basic (RFC 7617).
+fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some((user.to_string(), password.to_string()))
+}
+
+fn repository(id: &BucketId, method: &Method, query: Option<&str>) -> Response {
+    let create = query.is_some_and(|q| q.split('&').any(|p| p == "create=true"));
+    match *method {
+        // The folders were made with the bucket.
+        Method::POST if create => {
+            tracing::debug!(bucket = %id, "repository set up");
+            text(StatusCode::OK, "")
+        }
+        Method::POST => text(StatusCode::BAD_REQUEST, "Only ?create=true can be posted here"),
+        Method::DELETE => text(
+            StatusCode::FORBIDDEN,
+            "A bucket is deleted by its administrator, not by its user",
+        ),
+        _ => wrong_method("POST"),
+    }
+}
+
+async fn list(app: &App, id: &BucketId, method: &Method, kind: Kind, headers: &HeaderMap) -> Response {
+    if *method != Method::GET && *method != Method::HEAD {
+        return wrong_method("GET, HEAD");
+    }
+    let with_size = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|v| v.to_str().is_ok_and(|v| v.contains(V2)));
+    let folder = app.buckets.folder(id);
+    if let Some(missing) = missing(folder.clone(), id).await {
+        return missing;
+    }
+    let body = if *method == Method::HEAD {
+        Body::empty()
+    } else {
+        let Ok(turn) = app.buckets.listings.clone().acquire_owned().await else {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "Internal error");
+        };
+        list_body(b'[', b']', move |writer| async move {
+            let listed = blocking(move || {
+                let _turn = turn;
+                write_list(&folder, kind, with_size, writer)
+            });
+            listed
+                .await
+                .map_err(|e| StoreError::Database(format!("a bucket could not be listed: {e}")))
+        })
+    };
+    let mut response = Response::new(body);
+    let media = if with_size { V2 } else { V1 };
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}
+
+fn write_list(
+    folder: &Folder,
+    kind: Kind,
+    with_size: bool,
+    mut writer: ListWriter,
+) -> io::Result<ListWriter> {
+    folder.each_object(kind, with_size, |name, size| {
+        // Names are hexadecimal digits: nothing in them needs escaping.
+        if with_size {
+            writer.element(&format!(r#"{{"name":"{name}","size":{size}}}"#))
+        } else {
+            writer.element(&format!(r#""{name}""#))
+        }
+    })?;
+    Ok(writer)
+}
+
+async fn one(
+    app: &App,
+    id: &BucketId,
+    method: &Method,
+    object: Object,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
+    let folder = app.buckets.folder(id);
+    let path = folder.object(&object);
+    match *method {
+        Method::HEAD => match blocking(move || std::fs::metadata(path)).await {
+            Ok(m) => object_response(StatusCode::OK, m.len(), Body::empty()),
+            Err(e) => not_read(folder, id, &e).await,
+        },
+        Method::GET => {
+            let (file, size) = match download::open(path).await {
+                Ok(opened) => opened,
+                Err(e) => return not_read(folder, id, &e).await,
+            };
+            let part = Part::of(headers, size);
+            let (status, first, length) = match part {
+                Part::Whole => (StatusCode::OK, 0, size),
+                Part::Range(first, length) => (StatusCode::PARTIAL_CONTENT, first, length),
+                Part::Outside => {
+                    let mut response = text(StatusCode::RANGE_NOT_SATISFIABLE, "The object is shorter");
+                    content_range(&mut response, &format!("bytes */{size}"));
+                    return response;
+                }
+            };
+            match download::body(file, first, length).await {
+                Ok(body) => {
+                    let mut response = object_response(status, length, body);
+                    if let Part::Range(first, length) = part {
+                        let last = first + length - 1;
+                        content_range(&mut response, &format!("bytes {first}-{last}/{size}"));
+                    }
+                    response
+                }
+                Err(e) => not_read(folder, id, &e).await,
+            }
+        }
+        Method::POST => {
+            let length = headers
+                .get(header::CONTENT_LENGTH)
+                .and_then(|v| v.to_str().ok())
+                .and_then(|v| v.parse().ok());
+            match upload::receive(app, id, object, length, body).await {
+                Ok(()) => text(StatusCode::OK, ""),
+                Err(refusal) => refused(folder, id, refusal).await,
+            }
+        }
+        Method::DELETE => {
+            let removed = blocking(move || {
+                let size = std::fs::metadata(&path)?.len();
+                std::fs::remove_file(&path)?;
+                Ok(size)
+            });
+            match removed.await {
+                Ok(size) => {
+                    app.buckets.count(id, -i64::try_from(size).unwrap_or(i64::MAX));
+                    text(StatusCode::OK, "")
+                }
+                Err(e) => not_read(folder, id, &e).await,
+            }
+        }
+        _ => wrong_method("GET, HEAD, POST, DELETE"),
+    }
+}
+
+async fn refused(folder: Folder, id: &BucketId, refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::TooLarge => closing(text(StatusCode::PAYLOAD_TOO_LARGE, "The object is too large")),
+        Refusal::Mismatch => {
+            tracing::warn!(bucket = %id, "refused an upload whose content is not what its name says");
+            text(
+                StatusCode::BAD_REQUEST,
+                "The content's SHA-256 is not the object's name; nothing was kept",
+            )
+        }
+        Refusal::Broken => closing(text(
+            StatusCode::BAD_REQUEST,
+            "The upload broke off; nothing was kept",
+        )),
+        Refusal::Silent => closing(text(
+            StatusCode::REQUEST_TIMEOUT,
+            "The upload stopped; nothing was kept",
+        )),
+        Refusal::Busy => {
+            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "Too many uploads at once");
+            retry_after(&mut response, "10");
+            closing(response)
+        }
+        Refusal::ConfigExists => text(
+            StatusCode::FORBIDDEN,
+            "The bucket holds a repository already; its configuration is not replaced",
+        ),
+        Refusal::Disk(e) if registry::is_full(&e) => {
+            tracing::error!(bucket = %id, "the disk of the buckets is full");
+            text(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "The server's disk is full; nothing was kept",
+            )
+        }
+        Refusal::Disk(e) => not_read(folder, id, &e).await,
+    }
+}
+
+/// What to answer when an object could not be reached.
+async fn not_read(folder: Folder, id: &BucketId, e: &io::Error) -> Response {
+    if e.kind() != io::ErrorKind::NotFound {
+        tracing::error!(bucket = %id, error = %e, "the disk of the buckets failed");
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "Internal error");
+    }
+    match missing(folder, id).await {
+        Some(response) => response,
+        None => text(StatusCode::NOT_FOUND, "There is no such object"),
+    }
+}
+
+/// A bucket without its folder is a disk that is not there, not an empty bucket.
+async fn missing(folder: Folder, id: &BucketId) -> Option<Response> {
+    if blocking(move || Ok(folder.exists())).await.unwrap_or(false) {
+        return None;
+    }
+    tracing::error!(bucket = %id, "the bucket's folder is missing");
+    let mut response = text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The bucket's storage is not available",
+    );
+    retry_after(&mut response, "60");
+    Some(response)
+}
+
+fn text(status: StatusCode, message: &'static str) -> Response {
+    (
+        status,
+        [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        message,
+    )
+        .into_response()
+}
+
+fn unauthorised() -> Response {
+    let mut response = text(StatusCode::UNAUTHORIZED, "Unauthorised");
+    response.headers_mut().insert(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static(r#"Basic realm="Storage Role", charset="UTF-8""#),
+    );
+    response
+}
+
+fn wrong_method(allowed: &'static str) -> Response {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Not possible here");
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn object_response(status: StatusCode, length: u64, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    response
+}
+
+fn content_range(response: &mut Response, range: &str) {
+    if let Ok(value) = HeaderValue::from_str(range) {
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
+}
+
+fn retry_after(response: &mut Response, seconds: &'static str) {
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+}
+
+/// Says that the connection ends with this answer: the rest of the request is not read.
+fn closing(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}

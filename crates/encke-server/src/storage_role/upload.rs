@@ -1,0 +1,275 @@
+//! Taking an object in: gathered in a file of its own while it is hashed, and put in its place only when it is whole,
+//! right and on the disk. What breaks off leaves nothing.
+
+use super::folders::{Folder, Kind, Object};
+use super::{blocking, registry};
+use crate::app::App;
+use axum::body::Body;
+use bytes::Bytes;
+use encke_store::BucketId;
+use http_body_util::BodyExt as _;
+use sha2::{Digest as _, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Largest object in bytes. restic's packs are at most 128 MiB; the index of a huge repository may be larger.
+const MAX_OBJECT: u64 = 4 << 30;
+/// Bytes gathered before they are written; one such buffer fills while the other is written.
+const BUFFER: usize = 256 * 1024;
+/// A client that sends nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+/// An upload waits so long for its turn before the client is asked to come again.
+const WAIT: Duration = Duration::from_secs(30);
+/// Space that new data leaves free, so that the database can still be written, and locks and indexes too: without
+/// them a full repository could not be pruned.
+const RESERVE: u64 = 64 << 20;
+/// Bytes of a refused body that are still read, so that the client comes to read the refusal.
+const MAX_DRAIN: u64 = 128 << 20;
+
+/// Why nothing was kept.
+pub(super) enum Refusal {
+    /// Larger than [`MAX_OBJECT`].
+    TooLarge,
+    /// The content is not what the name says.
+    Mismatch,
+    /// The client broke off.
+    Broken,
+    /// The client fell silent.
+    Silent,
+    /// Too many uploads at once.
+    Busy,
+    /// There is another configuration.
+    ConfigExists,
+    /// The disk.
+    Disk(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(e: io::Error) -> Self {
+        Refusal::Disk(e)
+    }
+}
+
+/// Takes in an object. One that is there already is not written again: its name says that it is the same.
+pub(super) async fn receive(
+    app: &App,
+    id: &BucketId,
+    object: Object,
+    length: Option<u64>,
+    mut body: Body,
+) -> Result<(), Refusal> {
+    if length.is_some_and(|l| l > MAX_OBJECT) {
+        return Err(Refusal::TooLarge);
+    }
+    let turn = tokio::time::timeout(WAIT, app.buckets.uploads.clone().acquire_owned()).await;
+    let Ok(Ok(_turn)) = turn else {
+        return Err(Refusal::Busy);
+    };
+    let folder = app.buckets.folder(id);
+    let (there, found) = (folder.clone(), object.clone());
+    let exists = blocking(move || {
+        let exists = there.object(&found).try_exists()?;
+        if exists {
+            there.settle(&found)?;
+        }
+        Ok(exists)
+    })
+    .await?;
+    if exists {
+        drain(&mut body).await?;
+        if object == Object::Config {
+            return Err(Refusal::ConfigExists);
+        }
+        tracing::debug!(bucket = %id, "blocked the re-upload of an object that exists");
+        return Ok(());
+    }
+    let name = format!("{}-{}", app.start_hash, uuid::Uuid::new_v4().simple());
+    match take(&folder, name, &object, length, &mut body).await {
+        Ok(size) => {
+            app.buckets.count(id, i64::try_from(size).unwrap_or(i64::MAX));
+            Ok(())
+        }
+        Err(Refusal::Disk(e)) => {
+            if registry::is_full(&e) {
+                drain(&mut body).await?;
+            }
+            Err(Refusal::Disk(e))
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+async fn take(
+    folder: &Folder,
+    name: String,
+    object: &Object,
+    length: Option<u64>,
+    body: &mut Body,
+) -> Result<u64, Refusal> {
+    let (place, kind) = (folder.clone(), object.clone());
+    let mut draft = blocking(move || Draft::create(&place, &name, &kind, length)).await?;
+    let mut writing: Option<JoinHandle<io::Result<Draft>>> = None;
+    let mut waiting: Vec<Bytes> = Vec::new();
+    let mut gathered = 0;
+    let mut total = 0u64;
+    loop {
+        let data = next(body).await?;
+        if let Some(data) = &data {
+            total += data.len() as u64;
+            if total > MAX_OBJECT {
+                return Err(Refusal::TooLarge);
+            }
+            gathered += data.len();
+            waiting.push(data.clone());
+        }
+        if data.is_some() && gathered < BUFFER {
+            continue;
+        }
+        if let Some(handle) = writing.take() {
+            draft = handle.await.map_err(io::Error::other)??;
+        }
+        gathered = 0;
+        let batch = std::mem::take(&mut waiting);
+        if data.is_none() {
+            let (folder, object) = (folder.clone(), object.clone());
+            return tokio::task::spawn_blocking(move || draft.finish(&batch, &folder, &object))
+                .await
+                .map_err(io::Error::other)?;
+        }
+        // Should the client go away now, the draft is dropped when this write has ended, and its file with it.
+        let mut moved = draft;
+        writing = Some(tokio::task::spawn_blocking(move || {
+            moved.write(&batch)?;
+            Ok(moved)
+        }));
+        draft = Draft::moved();
+    }
+}
+
+/// The next piece of a body; nothing at its end.
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        match tokio::time::timeout(SILENCE, body.frame()).await {
+            Err(_) => return Err(Refusal::Silent),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(_))) => return Err(Refusal::Broken),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// Reads on without keeping anything.
+async fn drain(body: &mut Body) -> Result<(), Refusal> {
+    let mut left = MAX_DRAIN;
+    while let Some(data) = next(body).await? {
+        left = left.saturating_sub(data.len() as u64);
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// An upload under way. Dropping it removes its file.
+struct Draft {
+    file: Option<(File, PathBuf)>,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Draft {
+    fn create(folder: &Folder, name: &str, object: &Object, length: Option<u64>) -> io::Result<Self> {
+        let path = folder.temp(name);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        let draft = Self {
+            file: Some((file, path)),
+            hash: Sha256::new(),
+            size: 0,
+        };
+        if matches!(object, Object::Named(Kind::Data, _)) {
+            let disk = rustix::fs::fstatvfs(&draft.open()?.0)?;
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            if free < RESERVE.saturating_add(length.unwrap_or(0)) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        Ok(draft)
+    }
+
+    /// What stands in for a draft while it is being written.
+    fn moved() -> Self {
+        Self {
+            file: None,
+            hash: Sha256::new(),
+            size: 0,
+        }
+    }
+
+    fn open(&self) -> io::Result<&(File, PathBuf)> {
+        self.file
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the draft is elsewhere"))
+    }
+
+    fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        for piece in pieces {
+            (&self.open()?.0).write_all(piece)?;
+            self.hash.update(piece);
+            self.size += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Puts the upload in its place if its content is what its name says. Gives its size.
+    fn finish(mut self, rest: &[Bytes], folder: &Folder, object: &Object) -> Result<u64, Refusal> {
+        self.write(rest)?;
+        if let Object::Named(_, name) = object
+            && !name.is_hash(&std::mem::take(&mut self.hash).finalize())
+        {
+            return Err(Refusal::Mismatch);
+        }
+        let (file, path) = self.open()?;
+        file.sync_data()?;
+        folder.publish(path, object).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => Refusal::ConfigExists,
+            _ => Refusal::Disk(e),
+        })?;
+        self.file = None;
+        Ok(self.size)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let Some((file, path)) = self.file.take() else {
+            return;
+        };
+        let remove = move || {
+            drop(file);
+            if let Err(e) = std::fs::remove_file(&path) {
+                // A deleted bucket took its drafts along.
+                if e.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(error = %e, "a broken upload's file is left until the next start");
+                }
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn_blocking(remove);
+            }
+            Err(_) => remove(),
+        }
+    }
+}
