@@ -1,1 +1,40 @@
-//! encke-repo
+//! The backup engine: repositories in restic's format, version 2, that stock `restic` reads and writes as well
+//! (source: restic's public design document).
+//!
+//! | step | module |
+//! | --- | --- |
+//! | open or make a repository | [`Repository`] |
+//! | back up | [`archive`]: walk, read and cut ([`chunker`]), hash, compress, seal ([`crypto`]), pack ([`pack`]) |
+//! | restore | [`restore`]: each pack is read once |
+//! | verify | [`check`] |
+//!
+//! This crate knows nothing of HTTP servers, accounts or the API.
+
+pub mod archive;
+pub mod check;
+pub mod chunker;
+pub mod crypto;
+mod error;
+mod id;
+mod index;
+mod keys;
+pub mod node;
+mod owners;
+mod pack;
+mod packer;
+mod polynomial;
+mod progress;
+mod repository;
+pub mod restore;
+mod snapshot;
+
+pub use archive::{BackupOptions, BackupSummary, Exclude};
+pub use check::{CheckOptions, CheckReport};
+pub use error::{RepoError, RepoResult};
+pub use id::Id;
+pub use keys::KeyInfo;
+pub use node::{Node, NodeType, Tree};
+pub use progress::{Cancel, Progress, Warn};
+pub use repository::{InitOptions, Repository};
+pub use restore::{Overwrite, RestoreOptions, RestoreSummary};
+pub use snapshot::Snapshot;

@@ -1,1 +1,116 @@
-//! encke-storage
+//! Where a repository's bytes live: a small blocking interface ([`Backend`]) and its implementations. It knows files
+//! by kind and name, and nothing of what is in them.
+
+mod local;
+mod rest;
+
+pub use local::Local;
+pub use rest::Rest;
+
+use std::sync::Arc;
+
+/// The kinds of files of a repository (restic design document, section "Repository Layout").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// The one configuration file; its name is ignored.
+    Config,
+    /// A password's key.
+    Key,
+    /// A pack of blobs.
+    Pack,
+    /// Part of the index.
+    Index,
+    /// A snapshot.
+    Snapshot,
+    /// A lock of stock restic.
+    Lock,
+}
+
+impl FileKind {
+    /// Folder of this kind.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            FileKind::Config => "config",
+            FileKind::Key => "keys",
+            FileKind::Pack => "data",
+            FileKind::Index => "index",
+            FileKind::Snapshot => "snapshots",
+            FileKind::Lock => "locks",
+        }
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// There is no such file.
+    #[error("{0}: not found")]
+    NotFound(String),
+    /// The storage refuses these credentials.
+    #[error("the storage refuses the credentials")]
+    Unauthorised,
+    /// No room: the disk is full or a quota is reached.
+    #[error("the storage is full")]
+    Full,
+    /// The storage can not be reached or broke off; trying later may help.
+    #[error("the storage can not be reached: {0}")]
+    Unreachable(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Result of a storage call.
+pub type StorageResult<T> = Result<T, StorageError>;
+
+/// Storage of one repository. Calls block; they may come from many threads at once.
+pub trait Backend: Send + Sync {
+    /// Makes the place ready for a new repository.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn create(&self) -> StorageResult<()>;
+    /// Names and sizes in bytes of all files of a kind, in no order.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn list(&self, kind: FileKind) -> StorageResult<Vec<(String, u64)>>;
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn get(&self, kind: FileKind, name: &str) -> StorageResult<Vec<u8>>;
+    /// Reads part of a file.
+    ///
+    /// # Errors
+    /// See [`StorageError`]; also when the file is shorter.
+    fn get_range(&self, kind: FileKind, name: &str, offset: u64, length: usize) -> StorageResult<Vec<u8>>;
+    /// Writes a new file, whole or not at all, and on disk when this returns. A file that exists stays as it is.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()>;
+    /// Removes a file; one that does not exist is no error.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn delete(&self, kind: FileKind, name: &str) -> StorageResult<()>;
+    /// For messages; without credentials.
+    fn describe(&self) -> String;
+    /// Connections that pay off when many files are written or read at once.
+    fn parallel(&self) -> usize;
+    /// Whether reading is as quick as a local disk.
+    fn is_local(&self) -> bool;
+}
+
+/// Opens a location: a path, or `rest:http(s)://user:password@host/path/`.
+///
+/// # Errors
+/// The location can not be understood.
+pub fn open(location: &str) -> StorageResult<Arc<dyn Backend>> {
+    match location.strip_prefix("rest:") {
+        Some(url) => Ok(Arc::new(Rest::from_url(url)?)),
+        None => Ok(Arc::new(Local::new(location))),
+    }
+}

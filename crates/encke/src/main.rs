@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod serve;
+mod vault;
 
 /// Encke, a self-hosted backup platform.
 #[derive(Parser)]
@@ -15,6 +16,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Vault(vault::VaultArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -26,5 +28,6 @@ fn main() -> anyhow::Result<()> {
         .init();
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Vault(args) => vault::run(&args),
     }
 }

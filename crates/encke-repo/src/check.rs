@@ -1,0 +1,189 @@
+//! Verification: every pack is there, every snapshot's trees and chunks are in packs, and on demand every byte is
+//! what its name says.
+
+use crate::error::{RepoError, RepoResult};
+use crate::id::{Id, IdMap, IdSet};
+use crate::node::{NodeType, Tree};
+use crate::pack::{self, BlobType};
+use crate::progress::{Cancel, Progress};
+use crate::repository::Repository;
+use encke_storage::FileKind;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How thoroughly to look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckOptions {
+    /// Read every pack and verify every blob.
+    pub read_data: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct CheckReport {
+    /// Snapshots looked at.
+    pub snapshots: u64,
+    /// Packs in the index.
+    pub packs: u64,
+    /// Packs in no index: left by a backup that was cut off, harmless.
+    pub unindexed_packs: u64,
+    /// What is wrong, a line each.
+    pub errors: Vec<String>,
+}
+
+impl Repository {
+    /// Verifies the repository.
+    ///
+    /// # Errors
+    /// The storage fails, or it was cancelled. Damage is no error but stands in the report.
+    pub fn check(
+        &self,
+        options: CheckOptions,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> RepoResult<CheckReport> {
+        self.load_index()?;
+        let stored: IdMap<u64> = self
+            .backend()
+            .list(FileKind::Pack)?
+            .into_iter()
+            .filter_map(|(name, size)| Some((Id::parse(&name)?, size)))
+            .collect();
+        let (packs, mut errors) = self.check_packs(&stored);
+        let (snapshots, damaged) = self.snapshots_with_damage()?;
+        errors.extend(damaged);
+        let mut seen = IdSet::default();
+        for snapshot in &snapshots {
+            self.check_tree(snapshot.tree, &mut seen, cancel, &mut errors)?;
+        }
+        if options.read_data {
+            let readable: Vec<(Id, u64)> = packs
+                .iter()
+                .filter_map(|id| stored.get(id).map(|size| (*id, *size)))
+                .collect();
+            errors.extend(self.read_packs(&readable, progress, cancel)?);
+        }
+        Ok(CheckReport {
+            snapshots: snapshots.len() as u64,
+            packs: packs.len() as u64,
+            unindexed_packs: stored.keys().filter(|id| !packs.contains(id)).count() as u64,
+            errors,
+        })
+    }
+
+    fn check_packs(&self, stored: &IdMap<u64>) -> (IdSet, Vec<String>) {
+        let index = self.index().read();
+        let packs = index.pack_ids();
+        let missing = packs.iter().filter(|id| !stored.contains_key(id));
+        let mut errors: Vec<String> = missing.map(|id| format!("pack {id} is missing")).collect();
+        for (_, id, at) in index.blobs() {
+            let pack = index.packs[at.pack as usize];
+            let end = u64::from(at.offset) + u64::from(at.length);
+            if stored.get(&pack).is_some_and(|size| end > *size) {
+                errors.push(format!("pack {pack} ends before blob {id}"));
+            }
+        }
+        (packs, errors)
+    }
+
+    fn check_tree(
+        &self,
+        root: Id,
+        seen: &mut IdSet,
+        cancel: &Cancel,
+        errors: &mut Vec<String>,
+    ) -> RepoResult<()> {
+        let mut waiting = vec![root];
+        while let Some(id) = waiting.pop() {
+            if cancel.is_cancelled() {
+                return Err(RepoError::Cancelled);
+            }
+            if !seen.insert(id) {
+                continue;
+            }
+            let tree: Tree = match self.tree(&id) {
+                Ok(tree) => tree,
+                Err(e) => {
+                    errors.push(format!("tree {id}: {e}"));
+                    continue;
+                }
+            };
+            let index = self.index().read();
+            for node in tree.nodes {
+                let name = String::from_utf8_lossy(&node.name);
+                match node.kind {
+                    NodeType::Dir => match node.subtree {
+                        Some(subtree) => waiting.push(subtree),
+                        None => errors.push(format!("tree {id}: folder '{name}' has no listing")),
+                    },
+                    NodeType::File => {
+                        let mut size = 0;
+                        for blob in &node.content {
+                            match index.find(BlobType::Data, blob) {
+                                Some(at) => size += at.size(),
+                                None => {
+                                    errors.push(format!("tree {id}: file '{name}': blob {blob} is missing"))
+                                }
+                            }
+                        }
+                        if size != node.size && node.content.iter().all(|b| index.has(BlobType::Data, b)) {
+                            errors.push(format!(
+                                "tree {id}: file '{name}' has {size} bytes, not {}",
+                                node.size
+                            ));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_packs(
+        &self,
+        packs: &[(Id, u64)],
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> RepoResult<Vec<String>> {
+        let next = AtomicUsize::new(0);
+        let errors = Mutex::new(Vec::new());
+        let run = || -> RepoResult<()> {
+            while let Some(&(id, size)) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if cancel.is_cancelled() {
+                    return Err(RepoError::Cancelled);
+                }
+                if let Err(e) = self.read_pack(id, size) {
+                    errors.lock().push(format!("pack {id}: {e}"));
+                }
+                Progress::add(&progress.downloaded, size);
+            }
+            Ok(())
+        };
+        let threads = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .max(self.backend().parallel());
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads.min(16)).map(|_| scope.spawn(run)).collect();
+            threads
+                .into_iter()
+                .try_for_each(|t| t.join().map_err(|_| RepoError::Stopped)?)
+        })?;
+        Ok(errors.into_inner())
+    }
+
+    fn read_pack(&self, id: Id, size: u64) -> RepoResult<()> {
+        let content = self.backend().get(FileKind::Pack, &id.to_string())?;
+        if Id::of(&content) != id {
+            return Err(RepoError::Damaged("the content is not what the name says".into()));
+        }
+        for blob in pack::read_header(self.backend(), self.key(), id, size)? {
+            let from = blob.offset as usize;
+            let sealed = content
+                .get(from..from + blob.length as usize)
+                .ok_or_else(|| RepoError::Damaged("its header reaches beyond its end".into()))?;
+            self.open_blob(&blob.id, sealed, blob.uncompressed)?;
+        }
+        Ok(())
+    }
+}

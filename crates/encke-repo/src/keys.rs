@@ -1,0 +1,119 @@
+//! Key files: the master key, sealed with a key stretched from a password by scrypt (restic design document, section
+//! "Keys").
+
+use crate::crypto::{Key, random};
+use crate::error::{RepoError, RepoResult};
+use crate::id::Id;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use encke_storage::{Backend, FileKind};
+use serde::{Deserialize, Serialize};
+
+/// Cost parameters of new keys; restic's own calibration ends near these.
+const LOG_N: u8 = 15;
+/// Largest scrypt cost accepted from a key file: a gigabyte of memory.
+const MAX_LOG_N: u32 = 20;
+/// Most key files tried with one password.
+const MAX_KEYS: usize = 100;
+
+#[derive(Serialize, Deserialize)]
+struct KeyFile {
+    #[serde(default)]
+    created: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    hostname: String,
+    kdf: String,
+    #[serde(rename = "N")]
+    n: u32,
+    r: u32,
+    p: u32,
+    salt: String,
+    data: String,
+}
+
+/// What a listing shows of a key.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyInfo {
+    /// Name of its file.
+    pub id: Id,
+    /// User who made it.
+    pub username: String,
+    /// Machine it was made on.
+    pub hostname: String,
+    /// When, RFC 3339.
+    pub created: String,
+}
+
+fn stretch(password: &str, file: &KeyFile) -> RepoResult<Key> {
+    let damaged = || RepoError::Damaged("a key file's parameters are out of bounds".into());
+    if file.kdf != "scrypt" || !file.n.is_power_of_two() || file.n.ilog2() > MAX_LOG_N {
+        return Err(damaged());
+    }
+    let log_n = u8::try_from(file.n.ilog2()).map_err(|_| damaged())?;
+    let params = scrypt::Params::new(log_n, file.r, file.p, 32).map_err(|_| damaged())?;
+    let salt = STANDARD.decode(&file.salt).map_err(|_| damaged())?;
+    let mut out = [0; 64];
+    scrypt::scrypt(password.as_bytes(), &salt, &params, &mut out).map_err(|_| damaged())?;
+    Ok(Key::from_bytes(&out))
+}
+
+/// Adds a password for a master key. Answers the new key file's name.
+pub(crate) fn add(backend: &dyn Backend, master: &Key, password: &str) -> RepoResult<Id> {
+    let mut salt = [0; 64];
+    random(&mut salt)?;
+    let mut file = KeyFile {
+        created: jiff::Timestamp::now().to_string(),
+        username: crate::owners::current_user(),
+        hostname: crate::owners::host_name(),
+        kdf: "scrypt".into(),
+        n: 1 << LOG_N,
+        r: 8,
+        p: 1,
+        salt: STANDARD.encode(salt),
+        data: String::new(),
+    };
+    let mut sealed = Vec::new();
+    stretch(password, &file)?.seal(master.to_json().as_bytes(), &mut sealed)?;
+    file.data = STANDARD.encode(sealed);
+    let text = serde_json::to_vec(&file).map_err(|e| RepoError::Invalid(e.to_string()))?;
+    let id = Id::of(&text);
+    backend.put(FileKind::Key, &id.to_string(), &text)?;
+    Ok(id)
+}
+
+/// Finds the key file that a password opens.
+pub(crate) fn open(backend: &dyn Backend, password: &str) -> RepoResult<(Id, Key)> {
+    for (name, _) in backend.list(FileKind::Key)?.into_iter().take(MAX_KEYS) {
+        let Some(id) = Id::parse(&name) else { continue };
+        let text = backend.get(FileKind::Key, &name)?;
+        let Ok(file) = serde_json::from_slice::<KeyFile>(&text) else {
+            continue;
+        };
+        let Ok(sealed) = STANDARD.decode(&file.data) else {
+            continue;
+        };
+        if let Ok(json) = stretch(password, &file)?.open(&sealed) {
+            return Ok((id, Key::from_json(&json)?));
+        }
+    }
+    Err(RepoError::WrongPassword)
+}
+
+/// All key files.
+pub(crate) fn list(backend: &dyn Backend) -> RepoResult<Vec<KeyInfo>> {
+    let mut out = Vec::new();
+    for (name, _) in backend.list(FileKind::Key)? {
+        let text = backend.get(FileKind::Key, &name)?;
+        if let (Some(id), Ok(file)) = (Id::parse(&name), serde_json::from_slice::<KeyFile>(&text)) {
+            out.push(KeyInfo {
+                id,
+                username: file.username,
+                hostname: file.hostname,
+                created: file.created,
+            });
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,562 @@
+//! A repository: opening, blobs, and the files that are not packs.
+
+use crate::chunker::Chunker;
+use crate::crypto::{Key, random};
+use crate::error::{RepoError, RepoResult};
+use crate::id::Id;
+use crate::index::{Index, IndexFile, Location};
+use crate::keys::{self, KeyInfo};
+use crate::node::{Node, NodeType, Tree};
+use crate::pack::BlobType;
+use crate::snapshot::Snapshot;
+use encke_storage::{Backend, FileKind, StorageError};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// First byte of a compressed file that is not a pack.
+const COMPRESSED: u8 = 2;
+/// Largest file or blob accepted after decompression, in bytes.
+const MAX_UNPACKED: usize = 1 << 30;
+/// Level for index and snapshot files.
+const FILE_LEVEL: i32 = 3;
+/// A lock of stock restic older than this many seconds is stale by its own rule.
+const LOCK_AGE: i64 = 30 * 60;
+
+#[derive(Serialize, Deserialize)]
+struct ConfigFile {
+    version: u32,
+    id: String,
+    chunker_polynomial: String,
+}
+
+#[derive(Deserialize)]
+struct LockFile {
+    time: jiff::Timestamp,
+    #[serde(default)]
+    exclusive: bool,
+    #[serde(default)]
+    hostname: String,
+    #[serde(default)]
+    pid: i32,
+}
+
+/// How to open or make a repository.
+#[derive(Clone, Debug, Default)]
+pub struct InitOptions {
+    /// Folder for copies of index files, snapshots and trees of a repository that is not local.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// An open repository.
+pub struct Repository {
+    backend: Arc<dyn Backend>,
+    key: Key,
+    key_id: Id,
+    id: String,
+    chunker: Chunker,
+    index: RwLock<Index>,
+    loaded: Mutex<std::collections::HashSet<String>>,
+    cache: Option<PathBuf>,
+}
+
+impl Repository {
+    /// Makes a new repository of version 2.
+    ///
+    /// # Errors
+    /// [`RepoError::Exists`], or the storage fails.
+    pub fn init(backend: Arc<dyn Backend>, password: &str, options: InitOptions) -> RepoResult<Self> {
+        match backend.get(FileKind::Config, "") {
+            Ok(_) => return Err(RepoError::Exists),
+            Err(StorageError::NotFound(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+        backend.create()?;
+        // A repository whose config never came to be: its keys open nothing.
+        for (name, _) in backend.list(FileKind::Key)? {
+            backend.delete(FileKind::Key, &name)?;
+        }
+        let master = Key::random()?;
+        keys::add(&*backend, &master, password)?;
+        let mut id = [0; 32];
+        random(&mut id)?;
+        let polynomial = crate::polynomial::random()
+            .map_err(|_| RepoError::Invalid("the system gives no random numbers".into()))?;
+        let config = ConfigFile {
+            version: 2,
+            id: hex::encode(id),
+            chunker_polynomial: format!("{polynomial:x}"),
+        };
+        let text = serde_json::to_vec(&config).map_err(|e| RepoError::Invalid(e.to_string()))?;
+        let mut sealed = Vec::new();
+        master.seal(&text, &mut sealed)?;
+        // Last, since it is what makes a repository: a crash before leaves none.
+        backend.put(FileKind::Config, "", &sealed)?;
+        Self::open(backend, password, options)
+    }
+
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// [`RepoError::Missing`], [`RepoError::WrongPassword`], or the storage fails.
+    pub fn open(backend: Arc<dyn Backend>, password: &str, options: InitOptions) -> RepoResult<Self> {
+        let sealed = backend.get(FileKind::Config, "").map_err(|e| match e {
+            StorageError::NotFound(_) => RepoError::Missing,
+            e => e.into(),
+        })?;
+        let (key_id, key) = keys::open(&*backend, password)?;
+        let text = key.open(&sealed)?;
+        let config: ConfigFile =
+            serde_json::from_slice(&text).map_err(|e| RepoError::Damaged(format!("config: {e}")))?;
+        if !(1..=2).contains(&config.version) {
+            return Err(RepoError::Version(config.version));
+        }
+        if config.version == 1 {
+            return Err(RepoError::Version(1));
+        }
+        let polynomial = u64::from_str_radix(&config.chunker_polynomial, 16)
+            .ok()
+            .filter(|&p| crate::polynomial::degree(p) == crate::polynomial::DEGREE)
+            .ok_or_else(|| RepoError::Damaged("config: the polynomial can not be used".into()))?;
+        let cache = options
+            .cache_dir
+            .filter(|_| !backend.is_local())
+            .map(|dir| dir.join(&config.id));
+        Ok(Self {
+            backend,
+            key,
+            key_id,
+            id: config.id,
+            chunker: Chunker::new(polynomial),
+            index: RwLock::default(),
+            loaded: Mutex::default(),
+            cache,
+        })
+    }
+
+    /// Random id of the repository, hexadecimal.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) fn chunker(&self) -> &Chunker {
+        &self.chunker
+    }
+
+    pub(crate) fn index(&self) -> &RwLock<Index> {
+        &self.index
+    }
+
+    /// Lists the passwords' keys; the one in use is [`Repository::key_id`].
+    ///
+    /// # Errors
+    /// The storage fails.
+    pub fn keys(&self) -> RepoResult<Vec<KeyInfo>> {
+        keys::list(self.backend())
+    }
+
+    /// The key this repository was opened with.
+    #[must_use]
+    pub fn key_id(&self) -> Id {
+        self.key_id
+    }
+
+    /// Adds another password.
+    ///
+    /// # Errors
+    /// The storage fails.
+    pub fn add_key(&self, password: &str) -> RepoResult<Id> {
+        keys::add(self.backend(), &self.key, password)
+    }
+
+    /// Removes a password's key, but not the one in use.
+    ///
+    /// # Errors
+    /// The storage fails.
+    pub fn remove_key(&self, id: Id) -> RepoResult<()> {
+        if id == self.key_id {
+            return Err(RepoError::Invalid("the key in use can not be removed".into()));
+        }
+        Ok(self.backend.delete(FileKind::Key, &id.to_string())?)
+    }
+
+    /// Seals and writes a file that is not a pack. Answers its name and size.
+    pub(crate) fn save_json<T: Serialize>(&self, kind: FileKind, value: &T) -> RepoResult<(Id, u64)> {
+        let text = serde_json::to_vec(value).map_err(|e| RepoError::Invalid(e.to_string()))?;
+        let mut packed = vec![COMPRESSED];
+        packed
+            .extend(zstd::bulk::compress(&text, FILE_LEVEL).map_err(|e| RepoError::Invalid(e.to_string()))?);
+        let mut sealed = Vec::new();
+        self.key.seal(&packed, &mut sealed)?;
+        let id = Id::of(&sealed);
+        self.backend.put(kind, &id.to_string(), &sealed)?;
+        self.cache_write(kind, &id.to_string(), &sealed);
+        Ok((id, sealed.len() as u64))
+    }
+
+    fn load_file(&self, kind: FileKind, name: &str) -> RepoResult<Vec<u8>> {
+        let sealed = match self.cache_read(kind, name) {
+            Some(sealed) => sealed,
+            None => {
+                let sealed = self.backend.get(kind, name)?;
+                if Id::of(&sealed).to_string() != name {
+                    return Err(RepoError::Damaged(format!(
+                        "{}/{name}: the content is not what the name says",
+                        kind.folder()
+                    )));
+                }
+                self.cache_write(kind, name, &sealed);
+                sealed
+            }
+        };
+        let text = self
+            .key
+            .open(&sealed)
+            .map_err(|_| RepoError::Damaged(format!("{}/{name}", kind.folder())))?;
+        match text.first() {
+            Some(&COMPRESSED) => decompress(&text[1..], 0),
+            _ => Ok(text),
+        }
+    }
+
+    fn cache_path(&self, kind: FileKind, name: &str) -> Option<PathBuf> {
+        let cache = self.cache.as_ref()?;
+        matches!(kind, FileKind::Index | FileKind::Snapshot | FileKind::Pack)
+            .then(|| cache.join(kind.folder()).join(name))
+    }
+
+    /// A copy whose content is what its name says; anything else is read from the repository again.
+    fn cache_read(&self, kind: FileKind, name: &str) -> Option<Vec<u8>> {
+        let content = std::fs::read(self.cache_path(kind, name)?).ok()?;
+        (Id::of(&content).to_string() == name).then_some(content)
+    }
+
+    /// Losing the cache costs only time, so a failure is none.
+    fn cache_write(&self, kind: FileKind, name: &str, content: &[u8]) {
+        let Some(path) = self.cache_path(kind, name) else {
+            return;
+        };
+        let write = || -> std::io::Result<()> {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(folder)?;
+            let draft = path.with_extension(format!("{}.tmp", std::process::id()));
+            std::fs::write(&draft, content)?;
+            std::fs::rename(&draft, &path)
+        };
+        if let Err(e) = write() {
+            tracing::debug!(error = %e, "the repository cache could not be written");
+        }
+    }
+
+    /// Keeps a copy of a pack of trees.
+    pub(crate) fn cache_pack(&self, id: Id, content: &[u8]) {
+        self.cache_write(FileKind::Pack, &id.to_string(), content);
+    }
+
+    /// Loads what is new in the index.
+    ///
+    /// # Errors
+    /// The storage fails, or an index file is damaged.
+    pub fn load_index(&self) -> RepoResult<()> {
+        let names: Vec<String> = {
+            let loaded = self.loaded.lock();
+            let all = self.backend.list(FileKind::Index)?;
+            all.into_iter()
+                .map(|(n, _)| n)
+                .filter(|n| !loaded.contains(n))
+                .collect()
+        };
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let load = || -> RepoResult<()> {
+            loop {
+                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some(name) = names.get(at) else { return Ok(()) };
+                let text = match self.load_file(FileKind::Index, name) {
+                    // Replaced by another program while we were loading.
+                    Err(RepoError::Storage(StorageError::NotFound(_))) => continue,
+                    r => r?,
+                };
+                let file: IndexFile = serde_json::from_slice(&text)
+                    .map_err(|e| RepoError::Damaged(format!("index {name}: {e}")))?;
+                let mut packs = Vec::with_capacity(file.packs.len());
+                for pack in &file.packs {
+                    packs.push((pack.id, pack.packed()?));
+                }
+                let mut index = self.index.write();
+                for (id, blobs) in packs {
+                    index.add(id, &blobs);
+                }
+                drop(index);
+                self.loaded.lock().insert(name.clone());
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.backend.parallel()).map(|_| scope.spawn(load)).collect();
+            threads
+                .into_iter()
+                .try_for_each(|t| t.join().map_err(|_| RepoError::Stopped)?)
+        })
+    }
+
+    /// Opens the sealed bytes of a blob and checks them against its name.
+    pub(crate) fn open_blob(&self, id: &Id, sealed: &[u8], uncompressed: u32) -> RepoResult<Vec<u8>> {
+        let damaged = || RepoError::Damaged(format!("blob {id}"));
+        let text = self.key.open(sealed).map_err(|_| damaged())?;
+        let content = if uncompressed == 0 {
+            text
+        } else {
+            decompress(&text, usize::try_from(uncompressed).map_err(|_| damaged())?).map_err(|_| damaged())?
+        };
+        if Id::of(&content) == *id {
+            Ok(content)
+        } else {
+            Err(damaged())
+        }
+    }
+
+    fn read_packed(&self, kind: BlobType, pack: Id, at: &Location) -> RepoResult<Vec<u8>> {
+        let (name, length) = (pack.to_string(), at.length as usize);
+        if kind == BlobType::Tree && self.cache.is_some() {
+            let start = at.offset as usize;
+            let whole = match self
+                .cache_path(FileKind::Pack, &name)
+                .and_then(|p| std::fs::File::open(p).ok())
+            {
+                Some(file) => {
+                    let mut part = vec![0; length];
+                    // Altered bytes are noticed when the blob is opened.
+                    if std::os::unix::fs::FileExt::read_exact_at(&file, &mut part, u64::from(at.offset))
+                        .is_ok()
+                    {
+                        return Ok(part);
+                    }
+                    self.backend.get(FileKind::Pack, &name)?
+                }
+                None => self.backend.get(FileKind::Pack, &name)?,
+            };
+            self.cache_write(FileKind::Pack, &name, &whole);
+            let part = whole.get(start..start + length);
+            return part
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| RepoError::Damaged(format!("pack {name}: too short")));
+        }
+        Ok(self
+            .backend
+            .get_range(FileKind::Pack, &name, u64::from(at.offset), length)?)
+    }
+
+    /// Reads a blob.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingBlob`], or it is damaged, or the storage fails.
+    pub(crate) fn load_blob(&self, kind: BlobType, id: &Id) -> RepoResult<Vec<u8>> {
+        let (at, pack) = {
+            let index = self.index.read();
+            let at = index.find(kind, id).ok_or(RepoError::MissingBlob(*id))?;
+            (at, index.packs[at.pack as usize])
+        };
+        let sealed = self.read_packed(kind, pack, &at)?;
+        match self.open_blob(id, &sealed, at.uncompressed) {
+            // The copy may be at fault.
+            Err(RepoError::Damaged(_)) if self.cache.is_some() => {
+                let sealed = self.backend.get_range(
+                    FileKind::Pack,
+                    &pack.to_string(),
+                    u64::from(at.offset),
+                    at.length as usize,
+                )?;
+                self.open_blob(id, &sealed, at.uncompressed)
+            }
+            r => r,
+        }
+    }
+
+    /// Reads a folder's listing. [`Repository::load_index`] must have run.
+    ///
+    /// # Errors
+    /// It is missing or damaged, or the storage fails.
+    pub fn tree(&self, id: &Id) -> RepoResult<Tree> {
+        Tree::parse(&self.load_blob(BlobType::Tree, id)?)
+    }
+
+    /// All snapshots, oldest first. One that can not be read is left out and named in `damaged`.
+    ///
+    /// # Errors
+    /// The storage fails.
+    pub fn snapshots_with_damage(&self) -> RepoResult<(Vec<Snapshot>, Vec<String>)> {
+        let (mut out, mut damaged) = (Vec::new(), Vec::new());
+        for (name, _) in self.backend.list(FileKind::Snapshot)? {
+            match self.load_snapshot(&name) {
+                Ok(snapshot) => out.push(snapshot),
+                Err(RepoError::Storage(StorageError::NotFound(_))) => {}
+                Err(RepoError::Storage(e)) => return Err(e.into()),
+                Err(e) => damaged.push(format!("snapshot {name}: {e}")),
+            }
+        }
+        out.sort_by(|a, b| (a.time, a.id).cmp(&(b.time, b.id)));
+        Ok((out, damaged))
+    }
+
+    /// All readable snapshots, oldest first.
+    ///
+    /// # Errors
+    /// The storage fails.
+    pub fn snapshots(&self) -> RepoResult<Vec<Snapshot>> {
+        Ok(self.snapshots_with_damage()?.0)
+    }
+
+    fn load_snapshot(&self, name: &str) -> RepoResult<Snapshot> {
+        let text = self.load_file(FileKind::Snapshot, name)?;
+        let mut snapshot: Snapshot =
+            serde_json::from_slice(&text).map_err(|e| RepoError::Damaged(format!("snapshot {name}: {e}")))?;
+        snapshot.id = Id::parse(name).ok_or_else(|| RepoError::Damaged(format!("snapshot name {name}")))?;
+        Ok(snapshot)
+    }
+
+    /// A snapshot by its id, a prefix of it that only it has, or `latest`.
+    ///
+    /// # Errors
+    /// [`RepoError::NotFound`], or the storage fails.
+    pub fn snapshot(&self, name: &str) -> RepoResult<Snapshot> {
+        if Id::parse(name).is_some() {
+            return self.load_snapshot(name).map_err(|e| match e {
+                RepoError::Storage(StorageError::NotFound(_)) => {
+                    RepoError::NotFound(format!("snapshot {name}"))
+                }
+                e => e,
+            });
+        }
+        let mut found = self.snapshots()?;
+        if name != "latest" {
+            found.retain(|s| !name.is_empty() && s.id.to_string().starts_with(name));
+            if found.len() > 1 {
+                return Err(RepoError::NotFound(format!(
+                    "snapshot {name} (several begin like that)"
+                )));
+            }
+        }
+        found
+            .pop()
+            .ok_or_else(|| RepoError::NotFound(format!("snapshot {name}")))
+    }
+
+    /// Removes snapshots. What only they used stays until the next prune.
+    ///
+    /// # Errors
+    /// The storage fails.
+    pub fn delete_snapshots(&self, ids: &[Id]) -> RepoResult<()> {
+        for id in ids {
+            self.backend.delete(FileKind::Snapshot, &id.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The node at a full path inside a snapshot.
+    ///
+    /// # Errors
+    /// [`RepoError::NotFound`], or a tree is damaged.
+    pub fn node_at(&self, snapshot: &Snapshot, path: &Path) -> RepoResult<Node> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let missing = || RepoError::NotFound(path.display().to_string());
+        let mut tree = self.tree(&snapshot.tree)?;
+        let mut found: Option<Node> = None;
+        for part in path.components() {
+            let std::path::Component::Normal(part) = part else {
+                continue;
+            };
+            if let Some(folder) = &found {
+                tree = self.tree(&folder.subtree.ok_or_else(missing)?)?;
+            }
+            found = Some(tree.find(part.as_bytes()).ok_or_else(missing)?.clone());
+        }
+        found.ok_or_else(missing)
+    }
+
+    /// Writes a file's content.
+    ///
+    /// # Errors
+    /// It is not a file, a blob is missing or damaged, or `out` fails.
+    pub fn dump(&self, node: &Node, out: &mut dyn Write) -> RepoResult<()> {
+        if node.kind != NodeType::File {
+            return Err(RepoError::Invalid(format!(
+                "{} is not a file",
+                String::from_utf8_lossy(&node.name)
+            )));
+        }
+        for id in &node.content {
+            let content = self.load_blob(BlobType::Data, id)?;
+            out.write_all(&content).map_err(|error| RepoError::File {
+                path: "output".into(),
+                error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all packs and index files.
+    ///
+    /// # Errors
+    /// The storage fails.
+    pub fn stored_bytes(&self) -> RepoResult<u64> {
+        let mut sum = 0;
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot] {
+            sum += self.backend.list(kind)?.iter().map(|(_, size)| size).sum::<u64>();
+        }
+        Ok(sum)
+    }
+
+    /// Refuses while stock restic holds the repository exclusively (a prune of its own). Our own backups hold no lock:
+    /// what they add is never in anybody's way.
+    pub(crate) fn check_exclusive(&self) -> RepoResult<()> {
+        for (name, _) in self.backend.list(FileKind::Lock)? {
+            let Ok(text) = self.load_file(FileKind::Lock, &name) else {
+                continue;
+            };
+            let Ok(lock) = serde_json::from_slice::<LockFile>(&text) else {
+                continue;
+            };
+            let age = jiff::Timestamp::now().as_second() - lock.time.as_second();
+            let gone = lock.hostname == crate::owners::host_name()
+                && !Path::new(&format!("/proc/{}", lock.pid)).exists();
+            if lock.exclusive && age < LOCK_AGE && !gone {
+                return Err(RepoError::Locked(format!(
+                    "{} (process {})",
+                    lock.hostname, lock.pid
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decompresses; `size` is the expected length, 0 if unknown.
+fn decompress(text: &[u8], size: usize) -> RepoResult<Vec<u8>> {
+    let damaged = || RepoError::Damaged("compressed data".into());
+    if size > MAX_UNPACKED {
+        return Err(damaged());
+    }
+    if size > 0 {
+        let out = zstd::bulk::decompress(text, size).map_err(|_| damaged())?;
+        return if out.len() == size {
+            Ok(out)
+        } else {
+            Err(damaged())
+        };
+    }
+    let mut out = Vec::new();
+    let decoder = zstd::stream::read::Decoder::new(text).map_err(|_| damaged())?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(decoder, MAX_UNPACKED as u64), &mut out)
+        .map_err(|_| damaged())?;
+    Ok(out)
+}

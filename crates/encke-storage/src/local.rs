@@ -1,0 +1,171 @@
+//! A folder on this machine, in restic's layout: packs in 256 subfolders by the first two digits of their names.
+
+use crate::{Backend, FileKind, StorageError, StorageResult};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A repository in a local folder.
+pub struct Local {
+    root: PathBuf,
+    counter: AtomicU64,
+}
+
+impl Local {
+    /// The folder need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            counter: AtomicU64::new(0),
+        }
+    }
+
+    fn path(&self, kind: FileKind, name: &str) -> PathBuf {
+        let folder = self.root.join(kind.folder());
+        match kind {
+            FileKind::Config => folder,
+            FileKind::Pack => folder.join(name.get(..2).unwrap_or("00")).join(name),
+            _ => folder.join(name),
+        }
+    }
+}
+
+fn error(path: &Path, e: &io::Error) -> StorageError {
+    match e.kind() {
+        ErrorKind::NotFound => StorageError::NotFound(path.display().to_string()),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StorageError::Full,
+        _ => StorageError::Other(format!("{}: {e}", path.display())),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+impl Backend for Local {
+    fn create(&self) -> StorageResult<()> {
+        let make = |path: PathBuf| fs::create_dir_all(&path).map_err(|e| error(&path, &e));
+        for kind in [
+            FileKind::Key,
+            FileKind::Index,
+            FileKind::Snapshot,
+            FileKind::Lock,
+            FileKind::Pack,
+        ] {
+            make(self.root.join(kind.folder()))?;
+        }
+        for i in 0..256 {
+            make(self.root.join("data").join(format!("{i:02x}")))?;
+        }
+        sync_folder(&self.root).map_err(|e| error(&self.root, &e))
+    }
+
+    fn list(&self, kind: FileKind) -> StorageResult<Vec<(String, u64)>> {
+        let mut out = Vec::new();
+        let root = self.root.join(kind.folder());
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == ErrorKind::NotFound && folder != root => continue,
+                Err(e) => return Err(error(&folder, &e)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|e| error(&folder, &e))?;
+                let meta = match entry.metadata() {
+                    Ok(meta) => meta,
+                    // Removed while we were listing.
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    Err(e) => return Err(error(&entry.path(), &e)),
+                };
+                if meta.is_dir() && kind == FileKind::Pack {
+                    folders.push(entry.path());
+                } else if let Ok(name) = entry.file_name().into_string()
+                    && name.len() == 64
+                {
+                    out.push((name, meta.len()));
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn get(&self, kind: FileKind, name: &str) -> StorageResult<Vec<u8>> {
+        let path = self.path(kind, name);
+        fs::read(&path).map_err(|e| error(&path, &e))
+    }
+
+    fn get_range(&self, kind: FileKind, name: &str, offset: u64, length: usize) -> StorageResult<Vec<u8>> {
+        let path = self.path(kind, name);
+        let file = File::open(&path).map_err(|e| error(&path, &e))?;
+        let mut out = vec![0; length];
+        file.read_exact_at(&mut out, offset).map_err(|e| match e.kind() {
+            ErrorKind::UnexpectedEof => {
+                StorageError::Other(format!("{}: shorter than expected", path.display()))
+            }
+            _ => error(&path, &e),
+        })?;
+        Ok(out)
+    }
+
+    fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {
+        let path = self.path(kind, name);
+        if path.exists() {
+            return Ok(());
+        }
+        let folder = path.parent().unwrap_or(&self.root).to_path_buf();
+        // A name that no listing takes for a file of the repository.
+        let n = self.counter.fetch_add(1, Ordering::Relaxed);
+        let draft = folder.join(format!(
+            "{}.{}.{n}.tmp",
+            name.get(..16).unwrap_or("config"),
+            std::process::id()
+        ));
+        let write = || -> io::Result<()> {
+            let open = || {
+                fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&draft)
+            };
+            let mut file = match open() {
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    fs::create_dir_all(&folder)?;
+                    open()?
+                }
+                r => r?,
+            };
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+            sync_folder(&folder)
+        };
+        write().map_err(|e| {
+            let _ = fs::remove_file(&draft);
+            error(&path, &e)
+        })
+    }
+
+    fn delete(&self, kind: FileKind, name: &str) -> StorageResult<()> {
+        let path = self.path(kind, name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(error(&path, &e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn parallel(&self) -> usize {
+        2
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,460 @@
+//! `encke vault`: the repository engine by hand, no server needed.
+
+use anyhow::{Context as _, bail};
+use clap::{Subcommand, ValueEnum};
+use encke_repo::{
+    BackupOptions, Cancel, CheckOptions, InitOptions, Node, NodeType, Overwrite, Progress, Repository,
+    RestoreOptions,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Work on a repository directly: back up, restore and verify without a server.
+#[derive(clap::Args)]
+pub struct VaultArgs {
+    /// A folder, or `rest:http(s)://user:password@host/path/`.
+    #[arg(long, short, env = "ENCKE_VAULT")]
+    repo: String,
+    /// File whose first line is the repository's password.
+    #[arg(long)]
+    password_file: Option<PathBuf>,
+    /// Folder for copies of indexes and trees of a repository that is not local.
+    #[arg(long)]
+    cache_dir: Option<PathBuf>,
+    /// Print results as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    command: VaultCommand,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OverwriteArg {
+    Never,
+    Always,
+    IfNewer,
+    IfDifferent,
+}
+
+#[derive(Subcommand)]
+enum VaultCommand {
+    /// Make a new repository.
+    Init,
+    /// Back up folders and files.
+    Backup {
+        /// What to back up.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Word to keep with the snapshot; may be given several times.
+        #[arg(long)]
+        tag: Vec<String>,
+        /// Path to leave out, with everything below it; may be given several times.
+        #[arg(long)]
+        exclude: Vec<PathBuf>,
+        /// Read every file, even those that look unchanged.
+        #[arg(long)]
+        force: bool,
+        /// Stay on the file system of each path.
+        #[arg(long)]
+        one_file_system: bool,
+        /// Compression from 1 (fastest) to 5 (smallest).
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=5))]
+        compression: u8,
+    },
+    /// Back up what a program writes, read from standard input.
+    Stdin {
+        /// Absolute path of the file in the snapshot.
+        #[arg(long, default_value = "/stdin")]
+        name: PathBuf,
+    },
+    /// List snapshots.
+    Snapshots,
+    /// List a folder of a snapshot.
+    Ls {
+        /// Id, beginning of an id, or `latest`.
+        snapshot: String,
+        /// Full path inside the snapshot.
+        #[arg(default_value = "/")]
+        path: PathBuf,
+    },
+    /// Restore from a snapshot.
+    Restore {
+        /// Id, beginning of an id, or `latest`.
+        snapshot: String,
+        /// Folder that stands for the snapshot's root.
+        #[arg(long)]
+        target: PathBuf,
+        /// Full path inside the snapshot; may be given several times.
+        #[arg(long)]
+        include: Vec<PathBuf>,
+        /// What to do with files that exist.
+        #[arg(long, value_enum, default_value = "never")]
+        overwrite: OverwriteArg,
+        /// Put zeros where content is damaged, instead of leaving the file out.
+        #[arg(long)]
+        skip_unreadable: bool,
+    },
+    /// Write a file of a snapshot to standard output.
+    Dump {
+        /// Id, beginning of an id, or `latest`.
+        snapshot: String,
+        /// Full path inside the snapshot.
+        path: PathBuf,
+    },
+    /// Verify the repository.
+    Check {
+        /// Read every byte.
+        #[arg(long)]
+        read_data: bool,
+    },
+    /// Forget snapshots by id.
+    Forget {
+        /// Ids or beginnings of ids.
+        #[arg(required = true)]
+        snapshots: Vec<String>,
+    },
+    /// List, add and remove passwords.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// List keys.
+    List,
+    /// Add a password, the first line of a file.
+    Add {
+        /// File with the new password.
+        #[arg(long)]
+        new_password_file: PathBuf,
+    },
+    /// Remove a key by id.
+    Remove {
+        /// Id of the key.
+        id: String,
+    },
+}
+
+fn first_line(path: &Path) -> anyhow::Result<String> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("{} can not be read", path.display()))?;
+    Ok(text.lines().next().unwrap_or_default().to_string())
+}
+
+fn password(args: &VaultArgs) -> anyhow::Result<String> {
+    if let Some(path) = &args.password_file {
+        return first_line(path);
+    }
+    if let Ok(password) = std::env::var("ENCKE_VAULT_PASSWORD") {
+        return Ok(password);
+    }
+    bail!("give the repository's password with --password-file or in ENCKE_VAULT_PASSWORD")
+}
+
+fn open(args: &VaultArgs) -> anyhow::Result<Repository> {
+    let backend = encke_storage::open(&args.repo)?;
+    let options = InitOptions {
+        cache_dir: args.cache_dir.clone(),
+    };
+    Repository::open(backend, &password(args)?, options).with_context(|| "the repository can not be opened")
+}
+
+/// Shows a running operation on a terminal until it is told to stop.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Starts to show.
+    #[must_use]
+    pub fn start(progress: &Arc<Progress>, quiet: bool) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        if quiet || !std::io::stderr().is_terminal() {
+            return Self { stop, thread: None };
+        }
+        let (progress, flag) = (progress.clone(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let style = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}";
+            let bar = ProgressBar::new(0).with_style(
+                ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+            while !flag.load(Ordering::Relaxed) {
+                bar.set_length(Progress::get(&progress.bytes_total));
+                bar.set_position(Progress::get(&progress.bytes_done));
+                bar.set_message(format!("{} files", Progress::get(&progress.files_done)));
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            bar.finish_and_clear();
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
+    let progress = Arc::new(Progress::default());
+    let cancel = Cancel::default();
+    let warn = |path: &Path, message: &str| eprintln!("warning: {}: {message}", path.display());
+    match &args.command {
+        VaultCommand::Init => {
+            let backend = encke_storage::open(&args.repo)?;
+            let repo = Repository::init(backend, &password(args)?, InitOptions::default())?;
+            println!("made repository {}", &repo.id()[..10]);
+        }
+        VaultCommand::Backup {
+            paths,
+            tag,
+            exclude,
+            force,
+            one_file_system,
+            compression,
+        } => {
+            let repo = open(args)?;
+            let paths: Vec<PathBuf> = paths
+                .iter()
+                .map(std::path::absolute)
+                .collect::<Result<_, _>>()
+                .context("a path can not be used")?;
+            let parent = if *force { None } else { latest_of(&repo, &paths)? };
+            let left_out: Vec<PathBuf> = exclude
+                .iter()
+                .map(std::path::absolute)
+                .collect::<Result<_, _>>()?;
+            let options = BackupOptions {
+                paths,
+                tags: tag.clone(),
+                parent,
+                one_file_system: *one_file_system,
+                compression: *compression,
+                exclude: (!left_out.is_empty()).then(|| {
+                    Arc::new(move |p: &Path, _: bool| left_out.iter().any(|x| x == p)) as encke_repo::Exclude
+                }),
+                ..Default::default()
+            };
+            let watch = Watch::start(&progress, args.json);
+            let summary = repo.backup(&options, &progress, &cancel, &warn)?;
+            drop(watch);
+            if args.json {
+                println!("{}", serde_json::to_string(&summary)?);
+            } else {
+                println!(
+                    "snapshot {}: {} files, {} folders, {}; {} new, {} changed, {} unchanged; stored {}",
+                    &summary.snapshot_id[..8],
+                    summary.files,
+                    summary.dirs,
+                    bytes(summary.bytes),
+                    summary.files_new,
+                    summary.files_changed,
+                    summary.files_unmodified,
+                    bytes(summary.uploaded),
+                );
+            }
+        }
+        VaultCommand::Stdin { name } => {
+            let repo = open(args)?;
+            let summary = repo.backup_reader(
+                name,
+                &mut std::io::stdin(),
+                &BackupOptions::default(),
+                &progress,
+                &cancel,
+            )?;
+            println!("{}", serde_json::to_string(&summary)?);
+        }
+        VaultCommand::Snapshots => {
+            for s in open(args)?.snapshots()? {
+                if args.json {
+                    println!("{}", serde_json::json!({ "id": s.id, "snapshot": s }));
+                } else {
+                    let id = s.id.to_string();
+                    println!(
+                        "{}  {:.0}  {}  {}",
+                        &id[..8],
+                        s.time,
+                        s.hostname,
+                        s.paths.join(", ")
+                    );
+                }
+            }
+        }
+        VaultCommand::Ls { snapshot, path } => {
+            let repo = open(args)?;
+            repo.load_index()?;
+            let snapshot = repo.snapshot(snapshot)?;
+            let tree = if path == Path::new("/") {
+                repo.tree(&snapshot.tree)?
+            } else {
+                let node = repo.node_at(&snapshot, path)?;
+                repo.tree(
+                    &node
+                        .subtree
+                        .with_context(|| format!("{} is not a folder", path.display()))?,
+                )?
+            };
+            for node in &tree.nodes {
+                println!("{}", listing(node));
+            }
+        }
+        VaultCommand::Restore {
+            snapshot,
+            target,
+            include,
+            overwrite,
+            skip_unreadable,
+        } => {
+            let repo = open(args)?;
+            let options = RestoreOptions {
+                include: include.clone(),
+                target: target.clone(),
+                overwrite: match overwrite {
+                    OverwriteArg::Never => Overwrite::Never,
+                    OverwriteArg::Always => Overwrite::Always,
+                    OverwriteArg::IfNewer => Overwrite::IfNewer,
+                    OverwriteArg::IfDifferent => Overwrite::IfDifferent,
+                },
+                skip_unreadable: *skip_unreadable,
+                verify_only: false,
+            };
+            let watch = Watch::start(&progress, args.json);
+            let summary = repo.restore(&repo.snapshot(snapshot)?, &options, &progress, &cancel, &warn)?;
+            drop(watch);
+            if args.json {
+                println!("{}", serde_json::to_string(&summary)?);
+            } else {
+                println!(
+                    "restored {} files, {} folders, {}",
+                    summary.files,
+                    summary.dirs,
+                    bytes(summary.bytes)
+                );
+            }
+            if summary.warnings > 0 {
+                bail!("{} entries could not be restored as they were", summary.warnings);
+            }
+        }
+        VaultCommand::Dump { snapshot, path } => {
+            let repo = open(args)?;
+            repo.load_index()?;
+            let node = repo.node_at(&repo.snapshot(snapshot)?, path)?;
+            let mut out = std::io::stdout().lock();
+            repo.dump(&node, &mut out)?;
+            out.flush()?;
+        }
+        VaultCommand::Check { read_data } => {
+            let report = open(args)?.check(
+                CheckOptions {
+                    read_data: *read_data,
+                },
+                &progress,
+                &cancel,
+            )?;
+            if args.json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                println!("{} snapshots, {} packs", report.snapshots, report.packs);
+                if report.unindexed_packs > 0 {
+                    println!(
+                        "{} packs are in no index, left by a backup that was cut off",
+                        report.unindexed_packs
+                    );
+                }
+                for error in &report.errors {
+                    println!("error: {error}");
+                }
+            }
+            if !report.errors.is_empty() {
+                bail!("{} errors", report.errors.len());
+            }
+            if !args.json {
+                println!("no errors were found");
+            }
+        }
+        VaultCommand::Forget { snapshots } => {
+            let repo = open(args)?;
+            let ids = snapshots
+                .iter()
+                .map(|s| Ok(repo.snapshot(s)?.id))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            repo.delete_snapshots(&ids)?;
+            println!("forgot {} snapshots", ids.len());
+        }
+        VaultCommand::Key(command) => key(command, &open(args)?)?,
+    }
+    Ok(())
+}
+
+fn key(command: &KeyCommand, repo: &Repository) -> anyhow::Result<()> {
+    match command {
+        KeyCommand::List => {
+            for key in repo.keys()? {
+                let mark = if key.id == repo.key_id() { "*" } else { " " };
+                println!(
+                    "{mark}{}  {}  {}@{}",
+                    key.id, key.created, key.username, key.hostname
+                );
+            }
+        }
+        KeyCommand::Add { new_password_file } => {
+            println!("{}", repo.add_key(&first_line(new_password_file)?)?)
+        }
+        KeyCommand::Remove { id } => {
+            let keys = repo.keys()?;
+            let mut found = keys.iter().filter(|k| k.id.to_string().starts_with(id));
+            let (Some(key), None) = (found.next(), found.next()) else {
+                bail!("not exactly one key begins with {id}")
+            };
+            repo.remove_key(key.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// The newest snapshot of this machine with the same paths.
+fn latest_of(repo: &Repository, paths: &[PathBuf]) -> anyhow::Result<Option<encke_repo::Snapshot>> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let paths: Vec<String> = paths.iter().map(|p| p.to_string_lossy().into_owned()).collect();
+    Ok(repo
+        .snapshots()?
+        .into_iter()
+        .rfind(|s| s.hostname == host.trim() && s.paths == paths))
+}
+
+fn listing(node: &Node) -> String {
+    let size = if node.kind == NodeType::File {
+        node.size.to_string()
+    } else {
+        "-".into()
+    };
+    let name = String::from_utf8_lossy(&node.name);
+    format!(
+        "{:8} {:04o} {:>12} {:.0} {name}",
+        node.kind.word(),
+        node.mode,
+        size,
+        node.mtime
+    )
+}
+
+/// A size for people.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    indicatif::BinaryBytes(n).to_string()
+}

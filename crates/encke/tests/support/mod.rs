@@ -1,0 +1,156 @@
+//! A real `encke serve` for a test: its own port, its own data folder, gone when the test ends.
+
+// Each test program uses its own part of this.
+#![allow(dead_code)]
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// Name of the administrator of a test's server, and its password.
+pub const ADMIN: &str = "admin";
+
+/// A running server.
+pub struct Server {
+    /// Its address without a slash at the end, such as `http://127.0.0.1:40123`.
+    pub url: String,
+    /// Folder of its database, keys and buckets.
+    pub data_dir: PathBuf,
+    /// For the test's own files.
+    pub work_dir: PathBuf,
+    child: Child,
+    http: ureq::Agent,
+    _folder: TempDir,
+}
+
+/// An HTTP client that hands over every answer, whatever its status.
+pub fn http() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into()
+}
+
+/// Starts the program and waits until it tells its address.
+fn launch(data_dir: &Path, log: &Path) -> (Child, String) {
+    let log = File::options().create(true).append(true).open(log).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_encke"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data_dir)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let url = loop {
+        let line = lines
+            .next()
+            .expect("the server ended before it listened")
+            .unwrap();
+        if let Some(url) = line.strip_prefix("Encke listens at ") {
+            break url.trim_end_matches('/').to_string();
+        }
+    };
+    // What it prints later must not fill the pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, url)
+}
+
+impl Server {
+    /// A new server with an administrator `admin`, password `admin`.
+    pub fn start() -> Self {
+        Self::start_prepared(|_| {})
+    }
+
+    /// A new server whose data folder is prepared first.
+    pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
+        let folder = TempDir::new().unwrap();
+        let data_dir = folder.path().join("data");
+        let work_dir = folder.path().join("work");
+        std::fs::create_dir(&data_dir).unwrap();
+        std::fs::create_dir(&work_dir).unwrap();
+        prepare(&data_dir);
+        let (child, url) = launch(&data_dir, &folder.path().join("server.log"));
+        let server = Self {
+            url,
+            data_dir,
+            work_dir,
+            child,
+            http: http(),
+            _folder: folder,
+        };
+        let first = server.post(
+            "/api/v1/admin/add-first-admin-user",
+            &[("TargetUser", ADMIN), ("TargetPassword", ADMIN)],
+        );
+        assert_eq!(first["Status"], 200, "{first}");
+        server
+    }
+
+    /// Calls an endpoint as the administrator, unless the fields name another caller.
+    pub fn call(&self, path: &str, fields: &[(&str, &str)]) -> Value {
+        let mut all = fields.to_vec();
+        if !fields.iter().any(|(name, _)| *name == "Username") {
+            all.extend([("Username", ADMIN), ("AuthType", "Password"), ("Password", ADMIN)]);
+        }
+        self.post(path, &all)
+    }
+
+    /// Calls an endpoint with these fields and no others.
+    pub fn post(&self, path: &str, fields: &[(&str, &str)]) -> Value {
+        let mut answer = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .send_form(fields.iter().copied())
+            .unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path} answered {text:?}: {e}"))
+    }
+
+    /// What the server logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.data_dir.with_file_name("server.log")
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the process at once, as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks the server to stop, and waits until it has.
+    pub fn stop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Starts again on the same data, after [`Server::kill`] or [`Server::stop`]. The address changes.
+    pub fn restart(&mut self) {
+        let log = self.log_path();
+        (self.child, self.url) = launch(&self.data_dir, &log);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- the server's log ---\n{}", self.log());
+        }
+    }
+}
