@@ -147,7 +147,7 @@ impl Server {
         tokio::spawn(crate::auth::sweep(app.clone()));
         tokio::spawn(prune(app.clone()));
         crate::jobs::start(&app);
-        crate::storage_role::start(&app);
+        crate::storage_role::start(&app).await;
         let listening = tokio::spawn(listen(app.clone(), listener));
         tracing::info!(%address, "server started");
         Ok(Self {

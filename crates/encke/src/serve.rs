@@ -26,22 +26,27 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
         })
         .await
         .context("the server could not start")?;
+        // Before the address is told: whoever reads it may ask the server to stop.
+        let stop = stop_signal()?;
         println!("Encke listens at http://{}/", server.address);
         if server.app.config().admin_users.is_empty() {
             println!("There is no administrator yet: open the address above to make the first one.");
         }
-        stop_signal().await?;
+        stop.await;
         server.stop().await;
         Ok(())
     })
 }
 
-/// Waits for an interrupt or the service manager's request to stop.
-pub async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        r = tokio::signal::ctrl_c() => r?,
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+/// Catches an interrupt and the service manager's request to stop from now on; the answer waits for one.
+pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }

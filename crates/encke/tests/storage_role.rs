@@ -5,6 +5,7 @@
 mod support;
 
 use base64::Engine as _;
+use encke_api::types::ServerConfigOptions;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::fs;
@@ -12,6 +13,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use support::Server;
 use ureq::http::{Response, StatusCode};
 
@@ -64,7 +66,7 @@ impl Bucket {
             request = request.header(*name, *value);
         }
         let (parts, mut body) = request.call().unwrap().into_parts();
-        let content = body.read_to_vec().unwrap();
+        let content = body.with_config().limit(1 << 30).read_to_vec().unwrap();
         (parts.status, Response::from_parts(parts, ()), content)
     }
 
@@ -146,6 +148,31 @@ fn files(folder: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Changes the configuration of a server that does not run.
+fn configure(data_dir: &Path, change: impl FnOnce(&mut ServerConfigOptions) + Send + 'static) {
+    let store = encke_store::Store::open(&data_dir.join("encke.db")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let changed = store.change_config(|config| {
+        config.authentication_role.role_enabled = true;
+        config.storage_role.role_enabled = true;
+        change(config);
+        Ok::<_, encke_store::StoreError>(Vec::new())
+    });
+    runtime.block_on(changed).unwrap().unwrap();
+}
+
+/// Waits for what the server does in the background.
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "it did not happen within a minute");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -237,20 +264,12 @@ fn a_caller_may_keep_the_key_to_itself() {
 #[test]
 fn an_organization_sees_only_its_own_buckets() {
     let server = Server::start_prepared(|data_dir| {
-        let store = encke_store::Store::open(&data_dir.join("encke.db")).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let change = store.change_config(|config| {
-            config.authentication_role.role_enabled = true;
-            config.storage_role.role_enabled = true;
+        configure(data_dir, |config| {
             for name in ["north", "south"] {
-                config.organizations.insert(name.into(), Default::default());
+                let organization = config.organizations.entry(name.into()).or_default();
+                organization.hosts.push(format!("{name}.test"));
             }
-            Ok::<_, encke_store::StoreError>(Vec::new())
         });
-        runtime.block_on(change).unwrap().unwrap();
     });
     for name in ["north", "south"] {
         let fields = [
@@ -268,7 +287,7 @@ fn an_organization_sees_only_its_own_buckets() {
             ("Password", "password"),
         ];
         all.extend(fields);
-        server.call(path, &all)
+        server.post_to_host(&format!("{name}.test"), path, &all)
     };
     let north = as_admin("north", REGISTER, &[]);
     let id = north["NewBucketID"]
@@ -280,7 +299,7 @@ fn an_organization_sees_only_its_own_buckets() {
     let given = given["NewBucketID"].as_str().unwrap();
 
     let keys = |list: Value| list.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(as_admin("north", LIST, &[])), [id.clone()]);
+    assert_eq!(keys(as_admin("north", LIST, &[])), [id.as_str()]);
     assert_eq!(keys(as_admin("south", LIST, &[])), [given]);
     assert_eq!(keys(server.call(LIST, &[])).len(), 3);
     for foreign in [&id, &top.id] {
@@ -305,7 +324,7 @@ fn objects_are_kept_as_the_protocol_says() {
     let server = Server::start();
     let bucket = Bucket::register(&server);
     // More than one buffer of the server.
-    let content: Vec<u8> = (0..1_000_003u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let content: Vec<u8> = (0..1_000_003u32).map(|i| ((i * 31) >> 3) as u8).collect();
     let name = sha256(&content);
     let path = format!("data/{name}");
 
@@ -477,24 +496,20 @@ fn a_start_settles_what_a_crash_left() {
     fs::create_dir_all(buckets.join("nobodys")).unwrap();
     fs::write(buckets.join("nobodys/config"), b"x").unwrap();
 
-    // Two starts: the first brings the folder back, the second finds it in its place and sweeps it.
-    for _ in 0..2 {
-        server.restart();
-        server.stop();
-    }
-    assert_eq!(
-        files(&buckets),
-        [
-            format!("{}/config", bucket.id),
-            format!("{}/{path}", bucket.id),
-            "nobodys/config".into()
-        ]
-        .into_iter()
-        .collect::<std::collections::BTreeSet<_>>()
-        .into_iter()
-        .collect::<Vec<String>>()
-    );
     server.restart();
+    wait_until(|| {
+        let left = files(&buckets);
+        !left
+            .iter()
+            .any(|f| f.contains("/tmp/") || f.starts_with(".deleted"))
+    });
+    let mut expected = vec![
+        format!("{}/config", bucket.id),
+        format!("{}/{path}", bucket.id),
+        "nobodys/config".into(),
+    ];
+    expected.sort();
+    assert_eq!(files(&buckets), expected);
     let bucket = Bucket::at(&server, &bucket.id, &bucket.key);
     assert_eq!(bucket.get("config", &[]).2, b"kept");
     // The folder that is nobody's is in the way, and stays.
@@ -503,6 +518,57 @@ fn a_start_settles_what_a_crash_left() {
         409
     );
     assert!(buckets.join("nobodys/config").exists());
+}
+
+#[test]
+fn a_role_that_is_switched_off_says_so() {
+    let mut server = Server::start();
+    let bucket = Bucket::register(&server);
+    server.stop();
+    configure(&server.data_dir, |config| {
+        config.storage_role.role_enabled = false
+    });
+    server.restart();
+    let bucket = Bucket::at(&server, &bucket.id, &bucket.key);
+    assert_eq!(bucket.head("config").0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(bucket.post("config", b"x"), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(server.call(LIST, &[])["Status"], 403);
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_server_goes_on() {
+    let Some(server) = Server::start_on_disk(90) else {
+        eprintln!("not tried: this system lets no test mount a disk");
+        return;
+    };
+    let bucket = Bucket::register(&server);
+    let blob = |fill: u8, size: usize| {
+        let content = vec![fill; size];
+        (sha256(&content), content)
+    };
+    // Data leaves room for the rest.
+    let (name, content) = blob(1, 40 << 20);
+    assert_eq!(
+        bucket.post(&format!("data/{name}"), &content),
+        StatusCode::INSUFFICIENT_STORAGE
+    );
+    let (small, content) = blob(2, 1 << 20);
+    assert_eq!(bucket.post(&format!("data/{small}"), &content), StatusCode::OK);
+    // Indexes and locks may take that room, until it is used up.
+    let (first, content) = blob(3, 60 << 20);
+    assert_eq!(bucket.post(&format!("index/{first}"), &content), StatusCode::OK);
+    let (second, content) = blob(4, 40 << 20);
+    let path = format!("index/{second}");
+    assert_eq!(bucket.post(&path, &content), StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(bucket.head(&path).0, StatusCode::NOT_FOUND);
+    // Nothing of it was kept: what fits still fits.
+    let (third, content) = blob(5, 10 << 20);
+    assert_eq!(bucket.post(&format!("index/{third}"), &content), StatusCode::OK);
+    assert_eq!(bucket.delete(&format!("index/{first}")), StatusCode::OK);
+    let (second, content) = blob(4, 40 << 20);
+    assert_eq!(bucket.post(&format!("index/{second}"), &content), StatusCode::OK);
+    assert_eq!(bucket.get(&format!("index/{second}"), &[]).2, content);
+    assert!(server.call(LIST, &[])[&bucket.id].is_object());
 }
 
 #[test]

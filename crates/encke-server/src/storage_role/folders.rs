@@ -264,17 +264,18 @@ impl Folder {
 }
 
 /// What lies in the folder of all buckets.
-pub(super) enum Found {
-    /// A bucket's folder, or one that looks like it.
-    Bucket(BucketId),
-    /// A folder that was moved out of the way, and the bucket it belonged to.
-    Retired(BucketId, PathBuf),
+#[derive(Default)]
+pub(super) struct Found {
+    /// Buckets' folders, and what looks like them.
+    pub(super) buckets: Vec<BucketId>,
+    /// Folders that were moved out of the way, and the bucket each belonged to.
+    pub(super) retired: Vec<(BucketId, PathBuf)>,
 }
 
 /// Everything in the folder of all buckets, which is made if it is not there.
-pub(super) fn scan(root: &Path) -> io::Result<Vec<Found>> {
+pub(super) fn scan(root: &Path) -> io::Result<Found> {
     ensure(root)?;
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for entry in fs::read_dir(root)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -284,9 +285,9 @@ pub(super) fn scan(root: &Path) -> io::Result<Vec<Found>> {
             .and_then(|n| n.rsplit_once('.'))
             .and_then(|(id, _)| BucketId::parse(id));
         if let Some(id) = retired {
-            found.push(Found::Retired(id, entry.path()));
+            found.retired.push((id, entry.path()));
         } else if let Some(id) = BucketId::parse(name) {
-            found.push(Found::Bucket(id));
+            found.buckets.push(id);
         }
     }
     Ok(found)

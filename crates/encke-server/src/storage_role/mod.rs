@@ -86,11 +86,19 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Cleans up after an earlier process, and keeps the stored sizes up to date.
-pub(crate) fn start(app: &Arc<App>) {
+/// Cleans up after an earlier process, and keeps the stored sizes up to date. When this returns, every bucket that is
+/// registered is in its place.
+pub(crate) async fn start(app: &Arc<App>) {
+    let found = match settle(app).await {
+        Ok(found) => found,
+        Err(e) => {
+            tracing::error!(error = %e, "deletions of buckets that broke off could not be settled");
+            Found::default()
+        }
+    };
     let app = app.clone();
     tokio::spawn(async move {
-        if let Err(e) = clean_up(&app).await {
+        if let Err(e) = clean_up(&app, found).await {
             tracing::error!(error = %e, "left-overs of buckets could not be removed");
         }
         loop {
@@ -104,42 +112,51 @@ pub(crate) fn start(app: &Arc<App>) {
     });
 }
 
-/// Finishes deletions that broke off and removes broken uploads. What the database still knows is never removed.
-async fn clean_up(app: &App) -> io::Result<()> {
+/// Whether the database knows a bucket.
+async fn is_known(app: &App, id: &BucketId) -> io::Result<bool> {
+    match app.store.bucket(&Scope::All, id).await {
+        Ok(_) => Ok(true),
+        Err(StoreError::NotFound) => Ok(false),
+        Err(e) => Err(io::Error::other(e)),
+    }
+}
+
+/// Moves folders back whose bucket is still registered: the process ended in the middle of its deletion. Gives what
+/// is left to clean up.
+async fn settle(app: &App) -> io::Result<Found> {
     let root = app.buckets.root.clone();
-    for found in blocking(move || folders::scan(&root)).await? {
-        let (Found::Bucket(id) | Found::Retired(id, _)) = &found;
-        let known = match app.store.bucket(&Scope::All, id).await {
-            Ok(_) => true,
-            Err(StoreError::NotFound) => false,
-            Err(e) => return Err(io::Error::other(e)),
-        };
-        let folder = app.buckets.folder(id);
-        match found {
-            Found::Bucket(id) if known => {
-                let mine = app.start_hash.clone();
-                let removed = blocking(move || folder.sweep(&mine)).await?;
-                if removed > 0 {
-                    tracing::info!(bucket = %id, removed, "removed broken uploads");
-                }
+    let mut found = blocking(move || folders::scan(&root)).await?;
+    let mut gone = Vec::new();
+    for (id, path) in found.retired {
+        let folder = app.buckets.folder(&id);
+        if is_known(app, &id).await? && !folder.exists() {
+            blocking(move || folder.bring_back(&path)).await?;
+            tracing::warn!(bucket = %id, "a deletion that broke off was taken back");
+            found.buckets.push(id);
+        } else {
+            gone.push((id, path));
+        }
+    }
+    found.retired = gone;
+    Ok(found)
+}
+
+/// Finishes deletions that broke off and removes broken uploads. What the database still knows is never removed.
+async fn clean_up(app: &App, found: Found) -> io::Result<()> {
+    for (id, path) in found.retired {
+        blocking(move || folders::remove_retired(&path)).await?;
+        tracing::info!(bucket = %id, "finished a deletion that broke off");
+    }
+    for id in found.buckets {
+        if is_known(app, &id).await? {
+            let (folder, mine) = (app.buckets.folder(&id), app.start_hash.clone());
+            let removed = blocking(move || folder.sweep(&mine)).await?;
+            if removed > 0 {
+                tracing::info!(bucket = %id, removed, "removed broken uploads");
             }
-            Found::Bucket(id) => {
-                // Nothing is deleted on a guess: the database may be the one that is out of date.
-                tracing::warn!(bucket = %id, "the folder of buckets holds one that is not registered");
-            }
-            Found::Retired(id, path) => {
-                // The process ended between moving the folder away and forgetting the bucket.
-                let bring_back = known && !folder.exists();
-                blocking(move || {
-                    if bring_back {
-                        folder.bring_back(&path)
-                    } else {
-                        folders::remove_retired(&path)
-                    }
-                })
-                .await?;
-                tracing::info!(bucket = %id, bring_back, "settled a deletion that broke off");
-            }
+        } else {
+            // Nothing is deleted on a guess: the database may be the one that is out of date.
+            tracing::warn!(bucket = %id, "the folder of buckets holds one that is not registered");
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::stream::{ListWriter, list_body};
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -21,6 +22,9 @@ use subtle::ConstantTimeEq as _;
 const V1: &str = "application/vnd.x.restic.rest.v1";
 const V2: &str = "application/vnd.x.restic.rest.v2";
 
+/// Bytes of a request that is refused at the door that are still read, so that its sender comes to read the answer.
+const MAX_UNWANTED: u64 = 1 << 20;
+
 /// What a path below a bucket means.
 enum Target {
     Repository,
@@ -30,31 +34,43 @@ enum Target {
 
 /// Serves one request below `/storage/`.
 pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
+    match admit(&app, &parts).await {
+        Ok((id, target)) => answer(&app, &id, target, &parts, body).await,
+        Err(refused) => {
+            let _ = upload::drain(&mut body, MAX_UNWANTED).await;
+            refused
+        }
+    }
+}
+
+/// Finds out what a request is after, if its sender may.
+async fn admit(app: &App, parts: &Parts) -> Result<(BucketId, Target), Response> {
     if !app.config().storage_role.role_enabled {
         let mut response = text(
             StatusCode::SERVICE_UNAVAILABLE,
             "The Storage Role is switched off",
         );
         retry_after(&mut response, "300");
-        return response;
+        return Err(response);
     }
     let path = parts.uri.path().strip_prefix("/storage/").unwrap_or_default();
     let (bucket, rest) = path.split_once('/').unwrap_or((path, ""));
-    let id = match authorise(&app, bucket, &parts.headers).await {
-        Ok(id) => id,
-        Err(refused) => return refused,
-    };
-    let Some(target) = target(rest) else {
-        return text(
+    let id = authorise(app, bucket, &parts.headers).await?;
+    let target = target(rest).ok_or_else(|| {
+        text(
             StatusCode::BAD_REQUEST,
             "Objects are config, or data, keys, locks, snapshots or index and a name of 64 hexadecimal digits",
-        );
-    };
+        )
+    })?;
+    Ok((id, target))
+}
+
+async fn answer(app: &App, id: &BucketId, target: Target, parts: &Parts, body: Body) -> Response {
     match target {
-        Target::Repository => repository(&id, &parts.method, parts.uri.query()),
-        Target::List(kind) => list(&app, &id, &parts.method, kind, &parts.headers).await,
-        Target::Object(object) => one(&app, &id, &parts.method, object, &parts.headers, body).await,
+        Target::Repository => repository(id, &parts.method, parts.uri.query()),
+        Target::List(kind) => list(app, id, &parts.method, kind, &parts.headers).await,
+        Target::Object(object) => one(app, id, &parts.method, object, &parts.headers, body).await,
     }
 }
 

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -27,7 +27,7 @@ const WAIT: Duration = Duration::from_secs(30);
 /// Space that new data leaves free, so that the database can still be written, and locks and indexes too: without
 /// them a full repository could not be pruned.
 const RESERVE: u64 = 64 << 20;
-/// Bytes of a refused body that are still read, so that the client comes to read the refusal.
+/// Bytes of an upload that is not kept that are still read, so that the client comes to read the answer.
 const MAX_DRAIN: u64 = 128 << 20;
 
 /// Why nothing was kept.
@@ -80,7 +80,7 @@ pub(super) async fn receive(
     })
     .await?;
     if exists {
-        drain(&mut body).await?;
+        drain(&mut body, MAX_DRAIN).await?;
         if object == Object::Config {
             return Err(Refusal::ConfigExists);
         }
@@ -95,7 +95,7 @@ pub(super) async fn receive(
         }
         Err(Refusal::Disk(e)) => {
             if registry::is_full(&e) {
-                drain(&mut body).await?;
+                drain(&mut body, MAX_DRAIN).await?;
             }
             Err(Refusal::Disk(e))
         }
@@ -142,9 +142,12 @@ async fn take(
         }
         // Should the client go away now, the draft is dropped when this write has ended, and its file with it.
         let mut moved = draft;
-        writing = Some(tokio::task::spawn_blocking(move || {
-            moved.write(&batch)?;
-            Ok(moved)
+        writing = Some(tokio::task::spawn_blocking(move || match moved.write(&batch) {
+            Ok(()) => Ok(moved),
+            Err(e) => {
+                moved.discard();
+                Err(e)
+            }
         }));
         draft = Draft::moved();
     }
@@ -167,8 +170,8 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
 }
 
 /// Reads on without keeping anything.
-async fn drain(body: &mut Body) -> Result<(), Refusal> {
-    let mut left = MAX_DRAIN;
+pub(super) async fn drain(body: &mut Body, most: u64) -> Result<(), Refusal> {
+    let mut left = most;
     while let Some(data) = next(body).await? {
         left = left.saturating_sub(data.len() as u64);
         if left == 0 {
@@ -193,7 +196,7 @@ impl Draft {
             .create_new(true)
             .mode(0o600)
             .open(&path)?;
-        let draft = Self {
+        let mut draft = Self {
             file: Some((file, path)),
             hash: Sha256::new(),
             size: 0,
@@ -202,6 +205,7 @@ impl Draft {
             let disk = rustix::fs::fstatvfs(&draft.open()?.0)?;
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             if free < RESERVE.saturating_add(length.unwrap_or(0)) {
+                draft.discard();
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
@@ -234,6 +238,15 @@ impl Draft {
 
     /// Puts the upload in its place if its content is what its name says. Gives its size.
     fn finish(mut self, rest: &[Bytes], folder: &Folder, object: &Object) -> Result<u64, Refusal> {
+        let result = self.publish(rest, folder, object);
+        match &result {
+            Ok(_) => self.file = None,
+            Err(_) => self.discard(),
+        }
+        result
+    }
+
+    fn publish(&mut self, rest: &[Bytes], folder: &Folder, object: &Object) -> Result<u64, Refusal> {
         self.write(rest)?;
         if let Object::Named(_, name) = object
             && !name.is_hash(&std::mem::take(&mut self.hash).finalize())
@@ -246,8 +259,25 @@ impl Draft {
             io::ErrorKind::AlreadyExists => Refusal::ConfigExists,
             _ => Refusal::Disk(e),
         })?;
-        self.file = None;
         Ok(self.size)
+    }
+
+    /// Removes the file at once. Blocks.
+    fn discard(&mut self) {
+        if let Some((file, path)) = self.file.take() {
+            drop(file);
+            remove(&path);
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    match std::fs::remove_file(path) {
+        // A deleted bucket took its drafts along.
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(error = %e, "a broken upload's file is left until the next start");
+        }
+        _ => {}
     }
 }
 
@@ -256,20 +286,16 @@ impl Drop for Draft {
         let Some((file, path)) = self.file.take() else {
             return;
         };
-        let remove = move || {
+        let clean_up = move || {
             drop(file);
-            if let Err(e) = std::fs::remove_file(&path) {
-                // A deleted bucket took its drafts along.
-                if e.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(error = %e, "a broken upload's file is left until the next start");
-                }
-            }
+            remove(&path);
         };
+        // The client went away in the middle of async work, which must not block.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
-                runtime.spawn_blocking(remove);
+                runtime.spawn_blocking(clean_up);
             }
-            Err(_) => remove(),
+            Err(_) => clean_up(),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Server {
     pub work_dir: PathBuf,
     child: Child,
     http: ureq::Agent,
+    /// Size of the disk of its own that holds its data folder, in MiB.
+    disk: Option<u32>,
     _folder: TempDir,
 }
 
@@ -36,9 +38,19 @@ pub fn http() -> ureq::Agent {
 }
 
 /// Starts the program and waits until it tells its address.
-fn launch(data_dir: &Path, log: &Path) -> (Child, String) {
+fn launch(data_dir: &Path, log: &Path, disk: Option<u32>) -> (Child, String) {
     let log = File::options().create(true).append(true).open(log).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_encke"))
+    let program = env!("CARGO_BIN_EXE_encke");
+    let mut command = Command::new(if disk.is_some() { "unshare" } else { program });
+    if let Some(size) = disk {
+        // A disk that only this process and the server see. Each step replaces the one before: one process.
+        let script = r#"mount -t tmpfs -o "size=$1m" none "$2" && shift 2 && exec "$@""#;
+        command
+            .args(["-Urm", "sh", "-c", script, "sh", &size.to_string()])
+            .arg(data_dir)
+            .arg(program);
+    }
+    let mut child = command
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(data_dir)
         .stdout(Stdio::piped())
@@ -68,19 +80,34 @@ impl Server {
 
     /// A new server whose data folder is prepared first.
     pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_with(prepare, None)
+    }
+
+    /// A new server whose data folder is a disk of this many MiB; nothing where the system does not let a test mount
+    /// one. The folder can not be seen from the test.
+    pub fn start_on_disk(size: u32) -> Option<Self> {
+        let allowed = Command::new("unshare")
+            .args(["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"])
+            .status()
+            .is_ok_and(|s| s.success());
+        allowed.then(|| Self::start_with(|_| {}, Some(size)))
+    }
+
+    fn start_with(prepare: impl FnOnce(&Path), disk: Option<u32>) -> Self {
         let folder = TempDir::new().unwrap();
         let data_dir = folder.path().join("data");
         let work_dir = folder.path().join("work");
         std::fs::create_dir(&data_dir).unwrap();
         std::fs::create_dir(&work_dir).unwrap();
         prepare(&data_dir);
-        let (child, url) = launch(&data_dir, &folder.path().join("server.log"));
+        let (child, url) = launch(&data_dir, &folder.path().join("server.log"), disk);
         let server = Self {
             url,
             data_dir,
             work_dir,
             child,
             http: http(),
+            disk,
             _folder: folder,
         };
         let first = server.post(
@@ -102,9 +129,16 @@ impl Server {
 
     /// Calls an endpoint with these fields and no others.
     pub fn post(&self, path: &str, fields: &[(&str, &str)]) -> Value {
+        let authority = self.url.strip_prefix("http://").unwrap();
+        self.post_to_host(authority, path, fields)
+    }
+
+    /// As [`Server::post`], asking for a host of this name: it chooses the organization.
+    pub fn post_to_host(&self, host: &str, path: &str, fields: &[(&str, &str)]) -> Value {
         let mut answer = self
             .http
             .post(format!("{}{path}", self.url))
+            .header("Host", host)
             .send_form(fields.iter().copied())
             .unwrap();
         let text = answer.body_mut().read_to_string().unwrap();
@@ -142,7 +176,7 @@ impl Server {
     /// Starts again on the same data, after [`Server::kill`] or [`Server::stop`]. The address changes.
     pub fn restart(&mut self) {
         let log = self.log_path();
-        (self.child, self.url) = launch(&self.data_dir, &log);
+        (self.child, self.url) = launch(&self.data_dir, &log, self.disk);
     }
 }
 
