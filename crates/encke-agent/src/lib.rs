@@ -1,1 +1,141 @@
-//! encke-agent
+//! The device client: registers with a server, keeps a live connection, and backs up, restores and browses for real.
+//!
+//! Start reading at [`Agent`] (what is shared), then `connection` (the protocol of [`encke_api::live`]), `jobs` (what
+//! a job does) and `vaults` (how a Storage Vault is opened: the keys never leave the device unwrapped).
+
+mod browse;
+mod connection;
+mod device;
+mod error;
+mod items;
+mod jobs;
+mod patterns;
+mod register;
+mod settings;
+mod spool;
+mod vaults;
+
+pub use error::{AgentError, AgentResult};
+pub use register::{Registration, register};
+pub use vaults::{VaultAccess, vault_access};
+pub use settings::{Settings, default_data_dir};
+
+use encke_api::live::{Call, ProfileAndHash};
+use encke_api::types::UserProfileConfig;
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+use spool::Spool;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Version that lists of devices show. Integrators compare it with the protocol's minimum versions.
+pub const VERSION: &str = encke_api::constants::APPLICATION_VERSION;
+/// A call to the server is given up after this time.
+const CALL_TIME: Duration = Duration::from_secs(60);
+
+/// A call on its way to the server, and where its answer goes.
+type PendingCall = (Call, oneshot::Sender<AgentResult<Value>>);
+
+/// The running agent.
+pub struct Agent {
+    settings: Settings,
+    data_dir: PathBuf,
+    spool: Spool,
+    account: RwLock<Option<ProfileAndHash>>,
+    calls: mpsc::Sender<PendingCall>,
+    /// Woken when the spool has something to deliver.
+    deliver: Notify,
+    /// Woken when something was delivered.
+    delivered: Notify,
+    jobs: Mutex<jobs::Running>,
+    vaults: vaults::Vaults,
+    stopping: CancellationToken,
+}
+
+impl Agent {
+    /// Runs until `stopping` is cancelled.
+    ///
+    /// # Errors
+    /// The data folder can not be used, or this device is not registered.
+    pub async fn run(data_dir: &Path, stopping: CancellationToken) -> AgentResult<()> {
+        let settings = Settings::load(data_dir)?;
+        let spool = Spool::open(&data_dir.join("spool.db"))?;
+        // Jobs of a process that died: nobody will ever finish them.
+        let died = spool.end_jobs_of_dead_process()?;
+        if died > 0 {
+            tracing::warn!(jobs = died, "jobs of an earlier process were ended");
+        }
+        let (calls, receive) = mpsc::channel(64);
+        let agent = Arc::new(Self {
+            settings,
+            data_dir: data_dir.to_path_buf(),
+            spool,
+            account: RwLock::new(None),
+            calls,
+            deliver: Notify::new(),
+            delivered: Notify::new(),
+            jobs: Mutex::default(),
+            vaults: vaults::Vaults::default(),
+            stopping,
+        });
+        connection::keep(&agent, receive).await;
+        jobs::stop_all(&agent).await;
+        Ok(())
+    }
+
+    fn profile(&self) -> AgentResult<UserProfileConfig> {
+        self.account.read().as_ref().map(|a| a.profile.clone()).ok_or(AgentError::Offline)
+    }
+
+    fn account(&self) -> AgentResult<ProfileAndHash> {
+        self.account.read().clone().ok_or(AgentError::Offline)
+    }
+
+    /// Asks the server and waits for the answer. For threads outside the async runtime.
+    fn call(&self, call: Call) -> AgentResult<Value> {
+        let (send, receive) = oneshot::channel();
+        self.calls.blocking_send((call, send)).map_err(|_| AgentError::Offline)?;
+        let handle = tokio::runtime::Handle::current();
+        let answer = handle.block_on(async { tokio::time::timeout(CALL_TIME, receive).await });
+        answer.map_err(|_| AgentError::Offline)?.map_err(|_| AgentError::Offline)?
+    }
+
+    /// Takes over a profile the server sent.
+    fn set_account(&self, account: ProfileAndHash) {
+        *self.account.write() = Some(account);
+    }
+
+    /// Changes the profile on the server: `change` is applied to the newest one until no other change comes between.
+    fn change_profile(&self, mut change: impl FnMut(&mut UserProfileConfig) -> AgentResult<bool>) -> AgentResult<()> {
+        for _ in 0..20 {
+            let mut account = self.account()?;
+            if !change(&mut account.profile)? {
+                return Ok(());
+            }
+            let call = Call::SetProfile { require_hash: account.hash, profile: Box::new(account.profile) };
+            match self.call(call) {
+                Ok(body) => {
+                    self.set_account(read(body)?);
+                    return Ok(());
+                }
+                Err(AgentError::Server { status: 409, .. }) => {
+                    self.set_account(read(self.call(Call::GetProfile)?)?);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(AgentError::Server { status: 409, message: "the profile keeps changing".into() })
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(body: Value) -> AgentResult<T> {
+    serde_json::from_value(body).map_err(|e| AgentError::Protocol(e.to_string()))
+}
+
+/// Unix seconds now.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}

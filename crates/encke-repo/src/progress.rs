@@ -58,4 +58,4 @@ impl Cancel {
 }
 
 /// Told about files that could not be read or written as they should; the operation goes on.
-pub type Warn = dyn Fn(&Path, &str) + Send + Sync;
+pub type Warn<'a> = dyn Fn(&Path, &str) + Send + Sync + 'a;

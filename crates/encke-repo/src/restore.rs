@@ -78,7 +78,7 @@ struct Work<'a> {
     options: &'a RestoreOptions,
     progress: &'a Progress,
     cancel: &'a Cancel,
-    warn: &'a Warn,
+    warn: &'a Warn<'a>,
     warnings: AtomicU64,
     kept: AtomicU64,
     as_root: bool,
@@ -181,7 +181,7 @@ impl Repository {
         options: &RestoreOptions,
         progress: &Progress,
         cancel: &Cancel,
-        warn: &Warn,
+        warn: &Warn<'_>,
     ) -> RepoResult<RestoreSummary> {
         self.load_index()?;
         let work = Work {

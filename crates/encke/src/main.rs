@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod agent;
 mod serve;
 mod vault;
 
@@ -15,6 +16,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Agent(agent::AgentArgs),
     Serve(serve::ServeArgs),
     Vault(vault::VaultArgs),
 }
@@ -27,6 +29,7 @@ fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     match Cli::parse().command {
+        Command::Agent(args) => agent::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Vault(args) => vault::run(&args),
     }

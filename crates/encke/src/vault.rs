@@ -139,7 +139,8 @@ enum KeyCommand {
     },
 }
 
-fn first_line(path: &Path) -> anyhow::Result<String> {
+/// The first line of a file, for passwords.
+pub fn first_line(path: &Path) -> anyhow::Result<String> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{} can not be read", path.display()))?;
     Ok(text.lines().next().unwrap_or_default().to_string())

@@ -117,7 +117,7 @@ struct Shared<'a> {
     options: &'a BackupOptions,
     progress: &'a Progress,
     cancel: &'a Cancel,
-    warn: &'a Warn,
+    warn: &'a Warn<'a>,
     owners: Owners,
     packer: Packer<'a>,
     /// Blobs being saved by this backup.
@@ -179,7 +179,7 @@ impl Repository {
         options: &BackupOptions,
         progress: &Progress,
         cancel: &Cancel,
-        warn: &Warn,
+        warn: &Warn<'_>,
     ) -> RepoResult<BackupSummary> {
         let targets = walk::Targets::new(&options.paths)?;
         self.run(options, progress, cancel, warn, Source::Folders(targets))
@@ -213,7 +213,7 @@ impl Repository {
         options: &BackupOptions,
         progress: &Progress,
         cancel: &Cancel,
-        warn: &Warn,
+        warn: &Warn<'_>,
         source: Source,
     ) -> RepoResult<BackupSummary> {
         self.check_exclusive()?;

@@ -1,0 +1,120 @@
+//! What the server's users may look at through a device: snapshots, what is in them, and folders of the device.
+
+use crate::Agent;
+use crate::error::{AgentError, AgentResult};
+use crate::jobs::{ENGINE_TAG, SOURCE_TAG};
+use encke_api::types::{StoredObject, VaultSnapshot};
+use encke_repo::{Id, Node, NodeType};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+/// Most entries of one listing.
+const MAX_ENTRIES: usize = 100_000;
+
+fn consent(agent: &Agent) -> AgentResult<()> {
+    if agent.settings.allows_filenames {
+        return Ok(());
+    }
+    Err(AgentError::Server { status: 403, message: "The device's owner does not allow file names to be shown".into() })
+}
+
+fn body<T: serde::Serialize>(value: &T) -> AgentResult<Value> {
+    serde_json::to_value(value).map_err(|e| AgentError::Protocol(e.to_string()))
+}
+
+pub(crate) fn snapshots(agent: &Agent, destination: &str) -> AgentResult<Value> {
+    let repo = agent.vaults.open(agent, destination)?;
+    let snapshots: Vec<VaultSnapshot> = repo
+        .snapshots()?
+        .into_iter()
+        .map(|s| VaultSnapshot {
+            snapshot: s.id.to_string(),
+            engine_type: s.tag(ENGINE_TAG).unwrap_or(encke_api::constants::ENGINE_BUILTIN_FILE).to_string(),
+            source: s.tag(SOURCE_TAG).unwrap_or_default().to_string(),
+            create_time: s.time.as_second(),
+            has_original_path_info: true,
+            tags: s.tags.iter().filter(|t| !t.starts_with("encke-")).cloned().collect(),
+            ..Default::default()
+        })
+        .collect();
+    body(&snapshots)
+}
+
+fn type_word(kind: NodeType) -> &'static str {
+    match kind {
+        NodeType::File => encke_api::constants::STOREDOBJECTTYPE_FILE,
+        NodeType::Dir => encke_api::constants::STOREDOBJECTTYPE_DIRECTORY,
+        NodeType::Symlink => encke_api::constants::STOREDOBJECTTYPE_SYMLINK,
+        NodeType::BlockDevice => encke_api::constants::STOREDOBJECTTYPE_UNIXBLOCKDEVICE,
+        NodeType::CharDevice => encke_api::constants::STOREDOBJECTTYPE_UNIXCHARDEVICE,
+        NodeType::Fifo => encke_api::constants::STOREDOBJECTTYPE_UNIXFIFO,
+        NodeType::Socket => encke_api::constants::STOREDOBJECTTYPE_UNIXSOCKET,
+    }
+}
+
+fn stored(node: &Node) -> StoredObject {
+    StoredObject {
+        name: String::from_utf8_lossy(&node.name).into_owned(),
+        mtime: node.mtime.as_second(),
+        type_: type_word(node.kind).into(),
+        subtree: node.subtree.map(|id| id.to_string()).unwrap_or_default(),
+        size: node.size,
+        ..Default::default()
+    }
+}
+
+/// Folders first, then by name.
+fn sort(objects: &mut [StoredObject]) {
+    let is_dir = |o: &StoredObject| o.type_ == encke_api::constants::STOREDOBJECTTYPE_DIRECTORY;
+    objects.sort_by(|a, b| (!is_dir(a), &a.name).cmp(&(!is_dir(b), &b.name)));
+}
+
+pub(crate) fn stored_objects(agent: &Agent, destination: &str, snapshot: &str, tree: &str) -> AgentResult<Value> {
+    consent(agent)?;
+    let repo = agent.vaults.open(agent, destination)?;
+    repo.load_index()?;
+    let id = if tree.is_empty() {
+        repo.snapshot(snapshot)?.tree
+    } else {
+        Id::parse(tree).ok_or_else(|| AgentError::Invalid("the tree id is not one of this vault's".into()))?
+    };
+    let mut objects: Vec<StoredObject> = repo.tree(&id)?.nodes.iter().take(MAX_ENTRIES).map(stored).collect();
+    sort(&mut objects);
+    body(&objects)
+}
+
+pub(crate) fn filesystem(agent: &Agent, path: &str) -> AgentResult<Value> {
+    consent(agent)?;
+    let path = Path::new(if path.is_empty() { "/" } else { path });
+    if !path.is_absolute() {
+        return Err(AgentError::Invalid("the path must be absolute".into()));
+    }
+    let error = |error| AgentError::File { path: path.to_path_buf(), error };
+    let mut objects = Vec::new();
+    for entry in fs::read_dir(path).map_err(error)?.flatten().take(MAX_ENTRIES) {
+        let Ok(meta) = entry.metadata() else { continue };
+        let t = meta.file_type();
+        let kind = match () {
+            () if t.is_dir() => NodeType::Dir,
+            () if t.is_symlink() => NodeType::Symlink,
+            () if t.is_block_device() => NodeType::BlockDevice,
+            () if t.is_char_device() => NodeType::CharDevice,
+            () if t.is_fifo() => NodeType::Fifo,
+            () if t.is_socket() => NodeType::Socket,
+            () => NodeType::File,
+        };
+        objects.push(StoredObject {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            mtime: meta.mtime(),
+            type_: type_word(kind).into(),
+            // What to ask for to see inside.
+            subtree: if t.is_dir() { entry.path().to_string_lossy().into_owned() } else { String::new() },
+            size: if t.is_file() { meta.len() } else { 0 },
+            ..Default::default()
+        });
+    }
+    sort(&mut objects);
+    body(&objects)
+}

@@ -1,0 +1,286 @@
+//! The live connection: sign-in, the server's requests, and the spool's deliveries (protocol: [`encke_api::live`]).
+
+use crate::error::{AgentError, AgentResult};
+use crate::settings::Settings;
+use crate::{Agent, PendingCall, VERSION, browse, device, jobs, read};
+use encke_api::live::{
+    Call, DeviceMessage, HEARTBEAT_SECONDS, Hello, LIVE_PATH, MAX_FRAME, PROTOCOL, ProfileAndHash, Request, ServerMessage,
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// Longest pause between two tries to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Pause after the server refused the credentials: trying again soon would not help.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// Connecting and signing in must be done within this time.
+const CONNECT_TIME: Duration = Duration::from_secs(30);
+/// Requests worked on at once.
+const MAX_REQUESTS: usize = 32;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+fn hello(settings: &Settings, totp: &str, register: bool, running: &[String]) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        username: settings.username.clone(),
+        login_key: settings.login_key().to_string(),
+        totp: totp.to_string(),
+        device_id: settings.device_id.clone(),
+        register,
+        friendly_name: settings.device_name.clone(),
+        client_version: VERSION.into(),
+        platform: device::platform(),
+        os: device::os_info(),
+        time_zone: device::time_zone(),
+        allows_filenames: settings.allows_filenames,
+        running_jobs: running.to_vec(),
+    }
+}
+
+fn live_url(server: &str) -> AgentResult<String> {
+    let rest = server.strip_prefix("http").filter(|r| r.starts_with("://") || r.starts_with("s://"));
+    let rest = rest.ok_or_else(|| AgentError::Invalid(format!("'{server}' is not an http or https address")))?;
+    Ok(format!("ws{rest}{LIVE_PATH}"))
+}
+
+/// Connects and signs in.
+pub(crate) async fn sign_in(
+    settings: &Settings,
+    totp: &str,
+    register: bool,
+    running: &[String],
+) -> AgentResult<(Socket, ProfileAndHash)> {
+    let url = live_url(&settings.server)?;
+    let config = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
+    let connect = tokio_tungstenite::connect_async_with_config(&url, Some(config), true);
+    let (mut socket, _) = timeout(CONNECT_TIME, connect).await.map_err(|_| AgentError::Offline)?.map_err(|e| {
+        tracing::info!(error = %e, url, "the server can not be reached");
+        AgentError::Offline
+    })?;
+    let first = DeviceMessage::Hello(Box::new(hello(settings, totp, register, running)));
+    send(&mut socket, &first).await?;
+    loop {
+        let frame = timeout(CONNECT_TIME, socket.next()).await.map_err(|_| AgentError::Offline)?;
+        match frame {
+            Some(Ok(Message::Text(text))) => {
+                let message = serde_json::from_str(text.as_str()).map_err(|e| AgentError::Protocol(e.to_string()))?;
+                return match message {
+                    ServerMessage::Welcome { account, .. } => Ok((socket, *account)),
+                    ServerMessage::Refused { status, message } => Err(AgentError::Server { status, message }),
+                    _ => Err(AgentError::Protocol("neither welcomed nor refused".into())),
+                };
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            _ => return Err(AgentError::Offline),
+        }
+    }
+}
+
+fn frame(message: &DeviceMessage) -> AgentResult<Message> {
+    let text = serde_json::to_string(message).map_err(|e| AgentError::Protocol(e.to_string()))?;
+    Ok(Message::Text(text.into()))
+}
+
+async fn send(socket: &mut Socket, message: &DeviceMessage) -> AgentResult<()> {
+    socket.send(frame(message)?).await.map_err(|_| AgentError::Offline)
+}
+
+/// Connects, and connects again, until the agent stops.
+pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCall>) {
+    let mut pause = Duration::from_secs(1);
+    while !agent.stopping.is_cancelled() {
+        let running = agent.jobs.lock().ids();
+        match sign_in(&agent.settings, "", false, &running).await {
+            Ok((socket, account)) => {
+                tracing::info!(server = %agent.settings.server, "connected");
+                pause = Duration::from_secs(1);
+                agent.set_account(account);
+                serve(agent, socket, &mut calls).await;
+                tracing::info!("connection ended");
+            }
+            Err(AgentError::Server { status, message }) if status < 500 => {
+                tracing::error!(status, message, "the server refuses this device");
+                pause = REFUSED_PAUSE;
+            }
+            Err(e) => tracing::debug!(error = %e, "not connected"),
+        }
+        // Calls that were waiting for a connection learn that there is none.
+        while let Ok((_, answer)) = calls.try_recv() {
+            let _ = answer.send(Err(AgentError::Offline));
+        }
+        let mut random = [0u8; 1];
+        let _ = getrandom::fill(&mut random);
+        let wait = pause.mul_f32(0.5 + f32::from(random[0]) / 255.0);
+        tokio::select! {
+            () = agent.stopping.cancelled() => return,
+            () = sleep(wait) => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<PendingCall>) {
+    let (mut sink, mut stream) = socket.split();
+    let (outgoing, mut to_send) = mpsc::channel::<DeviceMessage>(64);
+    let (deliveries, mut from_spool) = mpsc::channel::<PendingCall>(1);
+    let mut waiting: HashMap<u64, oneshot::Sender<AgentResult<Value>>> = HashMap::new();
+    let mut next_id = 1u64;
+    let deliverer = tokio::spawn(deliver(agent.clone(), deliveries));
+    let requests = Arc::new(tokio::sync::Semaphore::new(MAX_REQUESTS));
+    let silence = Duration::from_secs(3 * HEARTBEAT_SECONDS);
+    loop {
+        let message = tokio::select! {
+            () = agent.stopping.cancelled() => break,
+            Some(message) = to_send.recv() => message,
+            Some((call, answer)) = calls.recv() => {
+                waiting.insert(next_id, answer);
+                next_id += 1;
+                DeviceMessage::Call { id: next_id - 1, call }
+            }
+            Some((call, answer)) = from_spool.recv() => {
+                waiting.insert(next_id, answer);
+                next_id += 1;
+                DeviceMessage::Call { id: next_id - 1, call }
+            }
+            incoming = timeout(silence, stream.next()) => {
+                match incoming {
+                    Ok(Some(Ok(Message::Text(text)))) => match serde_json::from_str(text.as_str()) {
+                        Ok(ServerMessage::Answer { id, status, message, body }) => {
+                            if let Some(answer) = waiting.remove(&id) {
+                                let _ = answer.send(match status {
+                                    200..=399 => Ok(body),
+                                    _ => Err(AgentError::Server { status, message }),
+                                });
+                            }
+                        }
+                        Ok(ServerMessage::Request { id, request }) => {
+                            let (agent, outgoing, requests) = (agent.clone(), outgoing.clone(), requests.clone());
+                            tokio::spawn(async move {
+                                let _permit = requests.acquire().await;
+                                let reply = reply(&agent, id, request).await;
+                                let _ = outgoing.send(reply).await;
+                            });
+                        }
+                        Ok(_) => {}
+                        Err(e) => {
+                            tracing::warn!(error = %e, "the server sent what can not be read");
+                            break;
+                        }
+                    },
+                    // The library answers pings; what it queued goes out with this flush.
+                    Ok(Some(Ok(Message::Ping(_)))) => {
+                        if sink.flush().await.is_err() {
+                            break;
+                        }
+                    }
+                    Ok(Some(Ok(Message::Pong(_)))) => {}
+                    _ => break,
+                }
+                continue;
+            }
+        };
+        let Ok(frame) = frame(&message) else { continue };
+        if !matches!(timeout(CONNECT_TIME, sink.send(frame)).await, Ok(Ok(()))) {
+            break;
+        }
+    }
+    deliverer.abort();
+    let _ = timeout(Duration::from_secs(2), sink.send(Message::Close(None))).await;
+}
+
+/// Delivers what the spool holds, one after the other, until the connection ends.
+async fn deliver(agent: Arc<Agent>, connection: mpsc::Sender<PendingCall>) {
+    loop {
+        let delivery = match agent.spool.next() {
+            Ok(Some(delivery)) => delivery,
+            Ok(None) => {
+                agent.delivered.notify_waiters();
+                agent.deliver.notified().await;
+                continue;
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "the spool can not be read");
+                sleep(Duration::from_secs(5)).await;
+                continue;
+            }
+        };
+        let (send, receive) = oneshot::channel();
+        if connection.send((delivery.call.clone(), send)).await.is_err() {
+            return;
+        }
+        match receive.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(AgentError::Server { status, message })) if (400..500).contains(&status) => {
+                // The server will never take it.
+                tracing::warn!(status, message, "the server refuses a report");
+            }
+            Ok(Err(e)) => {
+                tracing::warn!(error = %e, "a report could not be delivered, trying again");
+                sleep(Duration::from_secs(5)).await;
+                continue;
+            }
+            Err(_) => return,
+        }
+        if let Err(e) = agent.spool.acknowledge(&delivery) {
+            tracing::error!(error = %e, "the spool can not be written");
+            sleep(Duration::from_secs(5)).await;
+        }
+        agent.delivered.notify_waiters();
+    }
+}
+
+async fn reply(agent: &Arc<Agent>, id: u64, request: Request) -> DeviceMessage {
+    match answer(agent, request).await {
+        Ok(body) => DeviceMessage::Reply { id, status: 200, message: "OK".into(), body },
+        Err(e) => DeviceMessage::Reply { id, status: e.status(), message: e.to_string(), body: Value::Null },
+    }
+}
+
+async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
+    match request {
+        Request::RefetchProfile => {
+            blocking(agent, |agent| {
+                agent.set_account(read(agent.call(Call::GetProfile)?)?);
+                Ok(Value::Null)
+            })
+            .await
+        }
+        Request::RunBackup { rule } => jobs::start_rule(agent, &rule).await,
+        Request::RunBackupCustom { source, destination, options } => {
+            jobs::start_backup(agent, source, destination, *options, String::new()).await
+        }
+        Request::RunRestore { source, destination, snapshot, paths, options, .. } => {
+            jobs::start_restore(agent, source, destination, snapshot, paths, *options).await
+        }
+        Request::CancelJob { job_id, cancellation_id } => {
+            agent.jobs.lock().cancel(&job_id, &cancellation_id)?;
+            Ok(Value::Null)
+        }
+        Request::ListSnapshots { destination } => blocking(agent, move |a| browse::snapshots(a, &destination)).await,
+        Request::StoredObjects { destination, snapshot, tree } => {
+            blocking(agent, move |a| browse::stored_objects(a, &destination, &snapshot, &tree)).await
+        }
+        Request::BrowseFilesystem { path } => blocking(agent, move |a| browse::filesystem(a, &path)).await,
+        Request::PingDestination { location } => blocking(agent, move |a| a.vaults.ping(&location)).await,
+        Request::DropConnection => Err(AgentError::Unsupported("dropping is done by the server".into())),
+    }
+}
+
+async fn blocking<F>(agent: &Arc<Agent>, work: F) -> AgentResult<Value>
+where
+    F: FnOnce(&Agent) -> AgentResult<Value> + Send + 'static,
+{
+    let agent = agent.clone();
+    let result = tokio::task::spawn_blocking(move || work(&agent)).await;
+    result.map_err(|_| AgentError::Protocol("the request could not be finished".into()))?
+}

@@ -1,0 +1,104 @@
+//! What a device keeps about itself: one JSON file that only its owner may read.
+
+use crate::error::{AgentError, AgentResult};
+use encke_api::account_keys::{LoginKey, WrappingKey};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "agent.json";
+
+/// The settings of a registered device. No password: only the two halves it was stretched into.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Settings {
+    /// The server's address, such as `https://backup.example.org`.
+    pub server: String,
+    /// Account name.
+    pub username: String,
+    /// Stable id of this device.
+    pub device_id: String,
+    /// Name that people see.
+    pub device_name: String,
+    /// The owner's consent to file names being shown to the server's users.
+    pub allows_filenames: bool,
+    login_key: String,
+    wrapping_key: String,
+}
+
+impl Settings {
+    pub(crate) fn new(
+        server: &str,
+        username: &str,
+        device_id: &str,
+        device_name: &str,
+        allows_filenames: bool,
+        keys: &encke_api::account_keys::AccountKeys,
+    ) -> Self {
+        Self {
+            server: server.trim_end_matches('/').to_string(),
+            username: username.to_string(),
+            device_id: device_id.to_string(),
+            device_name: device_name.to_string(),
+            allows_filenames,
+            login_key: keys.login.to_text(),
+            wrapping_key: keys.wrapping.to_text(),
+        }
+    }
+
+    /// Reads the settings of a data folder.
+    ///
+    /// # Errors
+    /// The device is not registered, or the file can not be read.
+    pub fn load(data_dir: &Path) -> AgentResult<Self> {
+        let path = data_dir.join(FILE);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|e| AgentError::File { path, error: std::io::Error::other(e.to_string()) }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(AgentError::NotRegistered),
+            Err(error) => Err(AgentError::File { path, error }),
+        }
+    }
+
+    /// Writes the settings, whole or not at all.
+    pub(crate) fn save(&self, data_dir: &Path) -> AgentResult<()> {
+        let path = data_dir.join(FILE);
+        let draft = path.with_extension("new");
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(data_dir)?;
+            let mut options = fs::OpenOptions::new();
+            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+            fs::File::open(data_dir)?.sync_all()
+        };
+        write().map_err(|error| AgentError::File { path: path.clone(), error })
+    }
+
+    pub(crate) fn login_key(&self) -> &str {
+        &self.login_key
+    }
+
+    pub(crate) fn wrapping_key(&self) -> AgentResult<WrappingKey> {
+        Ok(WrappingKey::from_text(&self.wrapping_key)?)
+    }
+
+    pub(crate) fn check(&self) -> AgentResult<()> {
+        LoginKey::from_text(&self.login_key)?;
+        self.wrapping_key().map(drop)
+    }
+}
+
+/// `/var/lib/encke-agent` for root, else a folder in the user's own state.
+#[must_use]
+pub fn default_data_dir() -> PathBuf {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
+    let root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    match state.or(home) {
+        Some(state) if !root => state.join("encke-agent"),
+        _ => "/var/lib/encke-agent".into(),
+    }
+}

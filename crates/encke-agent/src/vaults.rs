@@ -1,0 +1,200 @@
+//! Storage Vaults: where they lie, and the keys that open them. The keys stand in the profile wrapped with the half of
+//! the password that never leaves the device (DESIGN D4, D5).
+
+use crate::error::{AgentError, AgentResult};
+use crate::{Agent, now};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use encke_api::account_keys::{ENCRYPTIONMETHOD_ENCKE, WrappingKey};
+use encke_api::constants::{DESTINATIONTYPE_COMET, DESTINATIONTYPE_LOCALCOPY};
+use encke_api::types::{DestinationConfig, DestinationLocation};
+use encke_repo::{InitOptions, RepoError, Repository};
+use encke_storage::{Backend, FileKind, Local, Rest, StorageError};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An index that was loaded for browsing is kept for this time after its last use.
+const KEEP: Duration = Duration::from_secs(15 * 60);
+/// Vaults kept open for browsing.
+const MAX_OPEN: usize = 8;
+
+/// Open vaults.
+#[derive(Default)]
+pub(crate) struct Vaults {
+    open: Mutex<HashMap<String, (Arc<Repository>, Instant)>>,
+}
+
+fn place(kind: &str, id: &str) -> String {
+    format!("{kind}:{id}")
+}
+
+fn backend(location: &DestinationLocation, bucket_key: &str) -> AgentResult<Arc<dyn Backend>> {
+    match location.destination_type {
+        DESTINATIONTYPE_LOCALCOPY => {
+            if !location.localcopy_path.starts_with('/') {
+                return Err(AgentError::Invalid("the vault's local path must be absolute".into()));
+            }
+            Ok(Arc::new(Local::new(&location.localcopy_path)))
+        }
+        DESTINATIONTYPE_COMET => {
+            let server = location.comet_server.trim_end_matches('/');
+            if !server.starts_with("http://") && !server.starts_with("https://") {
+                return Err(AgentError::Invalid(format!("the vault's server '{server}' is not an http or https address")));
+            }
+            let url = format!("{server}/storage/{}/", location.comet_bucket);
+            Ok(Arc::new(Rest::new(&url, Some((&location.comet_bucket, bucket_key)))))
+        }
+        other => Err(AgentError::Unsupported(format!("Storage Vaults of type {other}"))),
+    }
+}
+
+/// The part of a vault's settings that says where it lies.
+fn location(vault: &DestinationConfig) -> AgentResult<DestinationLocation> {
+    // A vault has all fields of a location beside its own.
+    let value = serde_json::to_value(vault).map_err(|e| AgentError::Protocol(e.to_string()))?;
+    crate::read(value)
+}
+
+/// A bucket's key: wrapped once a device has used the vault, in clear before.
+fn bucket_key(wrapping: &WrappingKey, id: &str, stored: &str) -> AgentResult<String> {
+    if !WrappingKey::is_wrapped(stored) {
+        return Ok(stored.to_string());
+    }
+    let key = wrapping.unwrap_secret(&place("bucket", id), stored)?;
+    String::from_utf8(key).map_err(|_| AgentError::Invalid("the vault's bucket key can not be read".into()))
+}
+
+impl Vaults {
+    /// Opens a vault, and makes it at its first use.
+    pub(crate) fn open(&self, agent: &Agent, id: &str) -> AgentResult<Arc<Repository>> {
+        {
+            let mut open = self.open.lock();
+            open.retain(|_, (_, used)| used.elapsed() < KEEP);
+            if let Some((repo, used)) = open.get_mut(id) {
+                *used = Instant::now();
+                return Ok(repo.clone());
+            }
+        }
+        let repo = Arc::new(open_or_make(agent, id)?);
+        let mut open = self.open.lock();
+        if open.len() >= MAX_OPEN
+            && let Some(oldest) = open.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone())
+        {
+            open.remove(&oldest);
+        }
+        open.insert(id.to_string(), (repo.clone(), Instant::now()));
+        Ok(repo)
+    }
+
+    /// Tries to reach a place and list it.
+    pub(crate) fn ping(&self, location: &DestinationLocation) -> AgentResult<Value> {
+        let backend = backend(location, &location.comet_bucket_key)?;
+        match backend.list(FileKind::Snapshot) {
+            Ok(_) | Err(StorageError::NotFound(_)) => Ok(Value::Null),
+            Err(e) => Err(AgentError::Repo(e.into())),
+        }
+    }
+}
+
+fn vault(agent: &Agent, id: &str) -> AgentResult<DestinationConfig> {
+    let found = agent.profile()?.destinations.remove(id);
+    found.ok_or_else(|| AgentError::Invalid(format!("the account has no Storage Vault '{id}'")))
+}
+
+fn options(agent: &Agent) -> InitOptions {
+    InitOptions { cache_dir: Some(agent.data_dir.join("cache")) }
+}
+
+fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
+    let wrapping = agent.settings.wrapping_key()?;
+    let config = vault(agent, id)?;
+    if config.encrypted_encryption_key.is_empty() {
+        claim(agent, id, &wrapping)?;
+    }
+    let config = vault(agent, id)?;
+    let password = password(&wrapping, id, &config)?;
+    let key = bucket_key(&wrapping, id, &config.comet_bucket_key)?;
+    let backend = backend(&location(&config)?, &key)?;
+    let repo = match Repository::open(backend.clone(), &password, options(agent)) {
+        // The key is in the profile already; the device that put it there, this one or another, did not get further.
+        Err(RepoError::Missing) => match Repository::init(backend.clone(), &password, options(agent)) {
+            Err(RepoError::Exists) => Repository::open(backend, &password, options(agent))?,
+            r => r?,
+        },
+        Err(RepoError::WrongPassword) => {
+            return Err(AgentError::Invalid(
+                "the Storage Vault's place holds a repository that this account has no key for".into(),
+            ));
+        }
+        r => r?,
+    };
+    if config.repo_init_timestamp == 0 {
+        agent.change_profile(|profile| {
+            let Some(vault) = profile.destinations.get_mut(id) else { return Ok(false) };
+            let first = vault.repo_init_timestamp == 0;
+            vault.repo_init_timestamp = now();
+            Ok(first)
+        })?;
+    }
+    Ok(repo)
+}
+
+/// Makes the vault's key and puts it, wrapped, into the profile. Of two devices that try, one wins and both use its key.
+fn claim(agent: &Agent, id: &str, wrapping: &WrappingKey) -> AgentResult<()> {
+    let mut secret = [0u8; 32];
+    getrandom::fill(&mut secret).map_err(|_| encke_api::account_keys::KeyError::Random)?;
+    let wrapped = wrapping.wrap(&place("vault", id), STANDARD.encode(secret).as_bytes())?;
+    agent.change_profile(|profile| {
+        let Some(vault) = profile.destinations.get_mut(id) else {
+            return Err(AgentError::Invalid(format!("the account has no Storage Vault '{id}'")));
+        };
+        if !vault.encrypted_encryption_key.is_empty() {
+            return Ok(false);
+        }
+        vault.encrypted_encryption_key.clone_from(&wrapped);
+        vault.encryption_key_encryption_method = ENCRYPTIONMETHOD_ENCKE;
+        if !vault.comet_bucket_key.is_empty() && !WrappingKey::is_wrapped(&vault.comet_bucket_key) {
+            vault.comet_bucket_key = wrapping.wrap(&place("bucket", id), vault.comet_bucket_key.as_bytes())?;
+        }
+        Ok(true)
+    })
+}
+
+/// The repository's password, which stock restic takes as well.
+fn password(wrapping: &WrappingKey, id: &str, vault: &DestinationConfig) -> AgentResult<String> {
+    let secret = wrapping.unwrap_secret(&place("vault", id), &vault.encrypted_encryption_key)?;
+    String::from_utf8(secret).map_err(|_| AgentError::Invalid("the vault's key can not be read".into()))
+}
+
+/// How the owner of this device reaches a vault without this program.
+#[derive(serde::Serialize)]
+pub struct VaultAccess {
+    /// For restic's `-r`.
+    pub repository: String,
+    /// For restic's `RESTIC_PASSWORD`.
+    pub password: String,
+}
+
+/// Reads a vault's keys with this device's own; asks the server for the profile.
+///
+/// # Errors
+/// Not registered, off line, or no such vault.
+pub async fn vault_access(data_dir: &std::path::Path, id: &str) -> AgentResult<VaultAccess> {
+    let settings = crate::Settings::load(data_dir)?;
+    let (_, account) = crate::connection::sign_in(&settings, "", false, &[]).await?;
+    let wrapping = settings.wrapping_key()?;
+    let vault = account.profile.destinations.get(id);
+    let vault = vault.ok_or_else(|| AgentError::Invalid(format!("the account has no Storage Vault '{id}'")))?;
+    let repository = match vault.destination_type {
+        DESTINATIONTYPE_COMET => {
+            let key = bucket_key(&wrapping, id, &vault.comet_bucket_key)?;
+            let (scheme, host) = vault.comet_server.trim_end_matches('/').split_once("://").unwrap_or(("http", ""));
+            format!("rest:{scheme}://{0}:{key}@{host}/storage/{0}/", vault.comet_bucket)
+        }
+        _ => vault.localcopy_path.clone(),
+    };
+    Ok(VaultAccess { repository, password: password(&wrapping, id, vault)? })
+}

@@ -1,0 +1,105 @@
+//! `encke agent`: the device client.
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use encke_agent::{Agent, Registration, Settings, default_data_dir, register, vault_access};
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+/// The device client: register this machine, then keep it connected.
+#[derive(clap::Args)]
+pub struct AgentArgs {
+    /// Folder of this device's settings and reports.
+    #[arg(long, env = "ENCKE_AGENT_DATA_DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: AgentCommand,
+}
+
+#[derive(Subcommand)]
+enum AgentCommand {
+    /// Register this machine with an account.
+    Register {
+        /// The server's address, such as `https://backup.example.org`.
+        #[arg(long)]
+        server: String,
+        /// Account name.
+        #[arg(long)]
+        user: String,
+        /// File whose first line is the account's password; else the variable ENCKE_PASSWORD.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+        /// Six digits, where the account asks for them.
+        #[arg(long, default_value = "")]
+        totp: String,
+        /// Another name than this machine's own.
+        #[arg(long)]
+        device_name: Option<String>,
+        /// Another id than this machine's own.
+        #[arg(long)]
+        device_id: Option<String>,
+        /// Do not let the server's users see file names.
+        #[arg(long)]
+        no_filenames: bool,
+    },
+    /// Stay connected and do what the server asks.
+    Run,
+    /// Show what this device is registered as.
+    Status,
+    /// Print how to reach a Storage Vault with stock restic. Keep the output to yourself.
+    VaultAccess {
+        /// Id of the Storage Vault.
+        #[arg(long)]
+        destination: String,
+    },
+}
+
+/// Runs the command.
+pub fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let data_dir = args.data_dir.unwrap_or_else(default_data_dir);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match args.command {
+        AgentCommand::Register { server, user, password_file, totp, device_name, device_id, no_filenames } => {
+            let password = match password_file {
+                Some(path) => crate::vault::first_line(&path)?,
+                None => match std::env::var("ENCKE_PASSWORD") {
+                    Ok(password) => password,
+                    Err(_) => bail!("give the account's password with --password-file or in ENCKE_PASSWORD"),
+                },
+            };
+            let registration = Registration {
+                server: &server,
+                username: &user,
+                password: &password,
+                totp: &totp,
+                device_id: device_id.as_deref(),
+                device_name: device_name.as_deref(),
+                allows_filenames: !no_filenames,
+            };
+            let settings = runtime
+                .block_on(register(&registration, &data_dir))
+                .context("this device could not be registered")?;
+            println!("registered as device {} of account {}", settings.device_id, settings.username);
+        }
+        AgentCommand::Run => runtime.block_on(async {
+            let stopping = CancellationToken::new();
+            let (signal, stop) = (stopping.clone(), crate::serve::stop_signal()?);
+            tokio::spawn(async move {
+                stop.await;
+                signal.cancel();
+            });
+            Agent::run(&data_dir, stopping).await.context("the agent could not run")
+        })?,
+        AgentCommand::Status => {
+            let settings = Settings::load(&data_dir)?;
+            println!("server   {}", settings.server);
+            println!("account  {}", settings.username);
+            println!("device   {} ({})", settings.device_id, settings.device_name);
+        }
+        AgentCommand::VaultAccess { destination } => {
+            let access = runtime.block_on(vault_access(&data_dir, &destination))?;
+            println!("RESTIC_REPOSITORY={}\nRESTIC_PASSWORD={}", access.repository, access.password);
+        }
+    }
+    Ok(())
+}
