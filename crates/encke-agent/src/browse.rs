@@ -17,7 +17,10 @@ fn consent(agent: &Agent) -> AgentResult<()> {
     if agent.settings.allows_filenames {
         return Ok(());
     }
-    Err(AgentError::Server { status: 403, message: "The device's owner does not allow file names to be shown".into() })
+    Err(AgentError::Server {
+        status: 403,
+        message: "The device's owner does not allow file names to be shown".into(),
+    })
 }
 
 fn body<T: serde::Serialize>(value: &T) -> AgentResult<Value> {
@@ -31,11 +34,19 @@ pub(crate) fn snapshots(agent: &Agent, destination: &str) -> AgentResult<Value> 
         .into_iter()
         .map(|s| VaultSnapshot {
             snapshot: s.id.to_string(),
-            engine_type: s.tag(ENGINE_TAG).unwrap_or(encke_api::constants::ENGINE_BUILTIN_FILE).to_string(),
+            engine_type: s
+                .tag(ENGINE_TAG)
+                .unwrap_or(encke_api::constants::ENGINE_BUILTIN_FILE)
+                .to_string(),
             source: s.tag(SOURCE_TAG).unwrap_or_default().to_string(),
             create_time: s.time.as_second(),
             has_original_path_info: true,
-            tags: s.tags.iter().filter(|t| !t.starts_with("encke-")).cloned().collect(),
+            tags: s
+                .tags
+                .iter()
+                .filter(|t| !t.starts_with("encke-"))
+                .cloned()
+                .collect(),
             ..Default::default()
         })
         .collect();
@@ -71,7 +82,12 @@ fn sort(objects: &mut [StoredObject]) {
     objects.sort_by(|a, b| (!is_dir(a), &a.name).cmp(&(!is_dir(b), &b.name)));
 }
 
-pub(crate) fn stored_objects(agent: &Agent, destination: &str, snapshot: &str, tree: &str) -> AgentResult<Value> {
+pub(crate) fn stored_objects(
+    agent: &Agent,
+    destination: &str,
+    snapshot: &str,
+    tree: &str,
+) -> AgentResult<Value> {
     consent(agent)?;
     let repo = agent.vaults.open(agent, destination)?;
     repo.load_index()?;
@@ -80,7 +96,13 @@ pub(crate) fn stored_objects(agent: &Agent, destination: &str, snapshot: &str, t
     } else {
         Id::parse(tree).ok_or_else(|| AgentError::Invalid("the tree id is not one of this vault's".into()))?
     };
-    let mut objects: Vec<StoredObject> = repo.tree(&id)?.nodes.iter().take(MAX_ENTRIES).map(stored).collect();
+    let mut objects: Vec<StoredObject> = repo
+        .tree(&id)?
+        .nodes
+        .iter()
+        .take(MAX_ENTRIES)
+        .map(stored)
+        .collect();
     sort(&mut objects);
     body(&objects)
 }
@@ -91,7 +113,10 @@ pub(crate) fn filesystem(agent: &Agent, path: &str) -> AgentResult<Value> {
     if !path.is_absolute() {
         return Err(AgentError::Invalid("the path must be absolute".into()));
     }
-    let error = |error| AgentError::File { path: path.to_path_buf(), error };
+    let error = |error| AgentError::File {
+        path: path.to_path_buf(),
+        error,
+    };
     let mut objects = Vec::new();
     for entry in fs::read_dir(path).map_err(error)?.flatten().take(MAX_ENTRIES) {
         let Ok(meta) = entry.metadata() else { continue };
@@ -110,7 +135,11 @@ pub(crate) fn filesystem(agent: &Agent, path: &str) -> AgentResult<Value> {
             mtime: meta.mtime(),
             type_: type_word(kind).into(),
             // What to ask for to see inside.
-            subtree: if t.is_dir() { entry.path().to_string_lossy().into_owned() } else { String::new() },
+            subtree: if t.is_dir() {
+                entry.path().to_string_lossy().into_owned()
+            } else {
+                String::new()
+            },
             size: if t.is_file() { meta.len() } else { 0 },
             ..Default::default()
         });

@@ -4,7 +4,8 @@ use crate::error::{AgentError, AgentResult};
 use crate::settings::Settings;
 use crate::{Agent, PendingCall, VERSION, browse, device, jobs, read};
 use encke_api::live::{
-    Call, DeviceMessage, HEARTBEAT_SECONDS, Hello, LIVE_PATH, MAX_FRAME, PROTOCOL, ProfileAndHash, Request, ServerMessage,
+    Call, DeviceMessage, HEARTBEAT_SECONDS, Hello, LIVE_PATH, MAX_FRAME, PROTOCOL, ProfileAndHash, Request,
+    ServerMessage,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
@@ -48,8 +49,11 @@ fn hello(settings: &Settings, totp: &str, register: bool, running: &[String]) ->
 }
 
 fn live_url(server: &str) -> AgentResult<String> {
-    let rest = server.strip_prefix("http").filter(|r| r.starts_with("://") || r.starts_with("s://"));
-    let rest = rest.ok_or_else(|| AgentError::Invalid(format!("'{server}' is not an http or https address")))?;
+    let rest = server
+        .strip_prefix("http")
+        .filter(|r| r.starts_with("://") || r.starts_with("s://"));
+    let rest =
+        rest.ok_or_else(|| AgentError::Invalid(format!("'{server}' is not an http or https address")))?;
     Ok(format!("ws{rest}{LIVE_PATH}"))
 }
 
@@ -61,19 +65,27 @@ pub(crate) async fn sign_in(
     running: &[String],
 ) -> AgentResult<(Socket, ProfileAndHash)> {
     let url = live_url(&settings.server)?;
-    let config = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_FRAME))
+        .max_frame_size(Some(MAX_FRAME));
     let connect = tokio_tungstenite::connect_async_with_config(&url, Some(config), true);
-    let (mut socket, _) = timeout(CONNECT_TIME, connect).await.map_err(|_| AgentError::Offline)?.map_err(|e| {
-        tracing::info!(error = %e, url, "the server can not be reached");
-        AgentError::Offline
-    })?;
+    let (mut socket, _) = timeout(CONNECT_TIME, connect)
+        .await
+        .map_err(|_| AgentError::Offline)?
+        .map_err(|e| {
+            tracing::info!(error = %e, url, "the server can not be reached");
+            AgentError::Offline
+        })?;
     let first = DeviceMessage::Hello(Box::new(hello(settings, totp, register, running)));
     send(&mut socket, &first).await?;
     loop {
-        let frame = timeout(CONNECT_TIME, socket.next()).await.map_err(|_| AgentError::Offline)?;
+        let frame = timeout(CONNECT_TIME, socket.next())
+            .await
+            .map_err(|_| AgentError::Offline)?;
         match frame {
             Some(Ok(Message::Text(text))) => {
-                let message = serde_json::from_str(text.as_str()).map_err(|e| AgentError::Protocol(e.to_string()))?;
+                let message =
+                    serde_json::from_str(text.as_str()).map_err(|e| AgentError::Protocol(e.to_string()))?;
                 return match message {
                     ServerMessage::Welcome { account, .. } => Ok((socket, *account)),
                     ServerMessage::Refused { status, message } => Err(AgentError::Server { status, message }),
@@ -92,7 +104,10 @@ fn frame(message: &DeviceMessage) -> AgentResult<Message> {
 }
 
 async fn send(socket: &mut Socket, message: &DeviceMessage) -> AgentResult<()> {
-    socket.send(frame(message)?).await.map_err(|_| AgentError::Offline)
+    socket
+        .send(frame(message)?)
+        .await
+        .map_err(|_| AgentError::Offline)
 }
 
 /// Connects, and connects again, until the agent stops.
@@ -241,8 +256,18 @@ async fn deliver(agent: Arc<Agent>, connection: mpsc::Sender<PendingCall>) {
 
 async fn reply(agent: &Arc<Agent>, id: u64, request: Request) -> DeviceMessage {
     match answer(agent, request).await {
-        Ok(body) => DeviceMessage::Reply { id, status: 200, message: "OK".into(), body },
-        Err(e) => DeviceMessage::Reply { id, status: e.status(), message: e.to_string(), body: Value::Null },
+        Ok(body) => DeviceMessage::Reply {
+            id,
+            status: 200,
+            message: "OK".into(),
+            body,
+        },
+        Err(e) => DeviceMessage::Reply {
+            id,
+            status: e.status(),
+            message: e.to_string(),
+            body: Value::Null,
+        },
     }
 }
 
@@ -256,19 +281,38 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
             .await
         }
         Request::RunBackup { rule } => jobs::start_rule(agent, &rule).await,
-        Request::RunBackupCustom { source, destination, options } => {
-            jobs::start_backup(agent, source, destination, *options, String::new()).await
-        }
-        Request::RunRestore { source, destination, snapshot, paths, options, .. } => {
-            jobs::start_restore(agent, source, destination, snapshot, paths, *options).await
-        }
-        Request::CancelJob { job_id, cancellation_id } => {
+        Request::RunBackupCustom {
+            source,
+            destination,
+            options,
+        } => jobs::start_backup(agent, source, destination, *options, String::new()).await,
+        Request::RunRestore {
+            source,
+            destination,
+            snapshot,
+            paths,
+            options,
+            ..
+        } => jobs::start_restore(agent, source, destination, snapshot, paths, *options).await,
+        Request::CancelJob {
+            job_id,
+            cancellation_id,
+        } => {
             agent.jobs.lock().cancel(&job_id, &cancellation_id)?;
             Ok(Value::Null)
         }
-        Request::ListSnapshots { destination } => blocking(agent, move |a| browse::snapshots(a, &destination)).await,
-        Request::StoredObjects { destination, snapshot, tree } => {
-            blocking(agent, move |a| browse::stored_objects(a, &destination, &snapshot, &tree)).await
+        Request::ListSnapshots { destination } => {
+            blocking(agent, move |a| browse::snapshots(a, &destination)).await
+        }
+        Request::StoredObjects {
+            destination,
+            snapshot,
+            tree,
+        } => {
+            blocking(agent, move |a| {
+                browse::stored_objects(a, &destination, &snapshot, &tree)
+            })
+            .await
         }
         Request::BrowseFilesystem { path } => blocking(agent, move |a| browse::filesystem(a, &path)).await,
         Request::PingDestination { location } => blocking(agent, move |a| a.vaults.ping(&location)).await,

@@ -40,7 +40,9 @@ pub(crate) fn platform() -> String {
 pub(crate) fn os_info() -> OSInfo {
     let release = read("/etc/os-release");
     let field = |key: &str| {
-        let line = release.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        let line = release
+            .lines()
+            .find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
         line.unwrap_or_default().trim_matches('"').to_string()
     };
     OSInfo {
@@ -61,5 +63,6 @@ pub(crate) fn time_zone() -> String {
     }
     let link = fs::read_link("/etc/localtime").unwrap_or_default();
     let link = link.to_string_lossy();
-    link.split_once("zoneinfo/").map_or_else(|| "UTC".to_string(), |(_, zone)| zone.to_string())
+    link.split_once("zoneinfo/")
+        .map_or_else(|| "UTC".to_string(), |(_, zone)| zone.to_string())
 }

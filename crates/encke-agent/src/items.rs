@@ -12,8 +12,14 @@ const BUILT_IN: [&str; 4] = ["/proc", "/sys", "/selinux", "/dev"];
 
 /// What to back up.
 pub(crate) enum Item {
-    Files { paths: Vec<PathBuf>, exclude: Exclude, rescan: bool },
-    Output { commands: Vec<OutputCommand> },
+    Files {
+        paths: Vec<PathBuf>,
+        exclude: Exclude,
+        rescan: bool,
+    },
+    Output {
+        commands: Vec<OutputCommand>,
+    },
 }
 
 /// A program whose output is backed up.
@@ -24,14 +30,21 @@ pub(crate) struct OutputCommand {
 }
 
 fn values<'a>(source: &'a SourceConfig, prefix: &str) -> Vec<&'a str> {
-    source.engine_props.iter().filter(|(k, _)| k.starts_with(prefix)).map(|(_, v)| v.as_str()).collect()
+    source
+        .engine_props
+        .iter()
+        .filter(|(k, _)| k.starts_with(prefix))
+        .map(|(_, v)| v.as_str())
+        .collect()
 }
 
 pub(crate) fn read(source: &SourceConfig) -> AgentResult<Item> {
     match source.engine.as_str() {
         encke_api::constants::ENGINE_BUILTIN_FILE => files(source),
         encke_api::constants::ENGINE_BUILTIN_STDOUT => output(source),
-        other => Err(AgentError::Unsupported(format!("Protected Items of type {other}"))),
+        other => Err(AgentError::Unsupported(format!(
+            "Protected Items of type {other}"
+        ))),
     }
 }
 
@@ -43,13 +56,20 @@ fn files(source: &SourceConfig) -> AgentResult<Item> {
             let pattern: SourceIncludePattern = serde_json::from_str(text)
                 .map_err(|e| AgentError::Invalid(format!("the item's {prefix} can not be read: {e}")))?;
             let value = [pattern.value.as_str()];
-            let patterns = if is_glob { Patterns::new(&value, &[]) } else { Patterns::new(&[], &value) };
+            let patterns = if is_glob {
+                Patterns::new(&value, &[])
+            } else {
+                Patterns::new(&[], &value)
+            };
             paths.push(PathBuf::from(&pattern.top_directory));
             narrowed.push((PathBuf::from(pattern.top_directory), patterns?));
         }
     }
     if let Some(bad) = paths.iter().find(|p| !p.is_absolute()) {
-        return Err(AgentError::Invalid(format!("'{}' is not an absolute path", bad.display())));
+        return Err(AgentError::Invalid(format!(
+            "'{}' is not an absolute path",
+            bad.display()
+        )));
     }
     let exclude = Patterns::new(&values(source, "EXCLUDE"), &values(source, "REXCLUDE"))?;
     let plain: Vec<PathBuf> = values(source, "INCLUDE").into_iter().map(PathBuf::from).collect();
@@ -65,32 +85,52 @@ fn files(source: &SourceConfig) -> AgentResult<Item> {
             return false;
         }
         // Only what fits one of the item's patterns below its folder.
-        let inside: Vec<_> = narrowed.iter().filter_map(|(top, p)| Some((path.strip_prefix(top).ok()?, p))).collect();
+        let inside: Vec<_> = narrowed
+            .iter()
+            .filter_map(|(top, p)| Some((path.strip_prefix(top).ok()?, p)))
+            .collect();
         !inside.is_empty() && !inside.iter().any(|(rest, p)| p.matches(&rest.to_string_lossy()))
     };
     paths.sort();
     paths.dedup();
     let rescan = source.engine_props.contains_key("RESCAN_UNCHANGED");
-    Ok(Item::Files { paths, exclude: Arc::new(left_out), rescan })
+    Ok(Item::Files {
+        paths,
+        exclude: Arc::new(left_out),
+        rescan,
+    })
 }
 
 fn output(source: &SourceConfig) -> AgentResult<Item> {
     let get = |key: &str| source.engine_props.get(key).cloned().unwrap_or_default();
     let mut commands = Vec::new();
     if !get("COMMAND").is_empty() {
-        commands.push(OutputCommand { command: get("COMMAND"), folder: get("WORKDIR"), save_as: get("SAVEAS") });
+        commands.push(OutputCommand {
+            command: get("COMMAND"),
+            folder: get("WORKDIR"),
+            save_as: get("SAVEAS"),
+        });
     }
     for text in values(source, "EXTRACOMMAND-") {
         let [command, folder, save_as]: [String; 3] = serde_json::from_str(text)
             .map_err(|e| AgentError::Invalid(format!("an extra command of the item can not be read: {e}")))?;
-        commands.push(OutputCommand { command, folder, save_as });
+        commands.push(OutputCommand {
+            command,
+            folder,
+            save_as,
+        });
     }
     if commands.len() != 1 {
-        return Err(AgentError::Unsupported(format!("program output items with {} commands", commands.len())));
+        return Err(AgentError::Unsupported(format!(
+            "program output items with {} commands",
+            commands.len()
+        )));
     }
     let name = &commands[0].save_as;
     if name.is_empty() || name.contains('/') {
-        return Err(AgentError::Invalid("the item's SAVEAS must be a file name".into()));
+        return Err(AgentError::Invalid(
+            "the item's SAVEAS must be a file name".into(),
+        ));
     }
     Ok(Item::Output { commands })
 }

@@ -17,8 +17,8 @@ mod vaults;
 
 pub use error::{AgentError, AgentResult};
 pub use register::{Registration, register};
-pub use vaults::{VaultAccess, vault_access};
 pub use settings::{Settings, default_data_dir};
+pub use vaults::{VaultAccess, vault_access};
 
 use encke_api::live::{Call, ProfileAndHash};
 use encke_api::types::UserProfileConfig;
@@ -87,7 +87,11 @@ impl Agent {
     }
 
     fn profile(&self) -> AgentResult<UserProfileConfig> {
-        self.account.read().as_ref().map(|a| a.profile.clone()).ok_or(AgentError::Offline)
+        self.account
+            .read()
+            .as_ref()
+            .map(|a| a.profile.clone())
+            .ok_or(AgentError::Offline)
     }
 
     fn account(&self) -> AgentResult<ProfileAndHash> {
@@ -97,10 +101,14 @@ impl Agent {
     /// Asks the server and waits for the answer. For threads outside the async runtime.
     fn call(&self, call: Call) -> AgentResult<Value> {
         let (send, receive) = oneshot::channel();
-        self.calls.blocking_send((call, send)).map_err(|_| AgentError::Offline)?;
+        self.calls
+            .blocking_send((call, send))
+            .map_err(|_| AgentError::Offline)?;
         let handle = tokio::runtime::Handle::current();
         let answer = handle.block_on(async { tokio::time::timeout(CALL_TIME, receive).await });
-        answer.map_err(|_| AgentError::Offline)?.map_err(|_| AgentError::Offline)?
+        answer
+            .map_err(|_| AgentError::Offline)?
+            .map_err(|_| AgentError::Offline)?
     }
 
     /// Takes over a profile the server sent.
@@ -109,13 +117,19 @@ impl Agent {
     }
 
     /// Changes the profile on the server: `change` is applied to the newest one until no other change comes between.
-    fn change_profile(&self, mut change: impl FnMut(&mut UserProfileConfig) -> AgentResult<bool>) -> AgentResult<()> {
+    fn change_profile(
+        &self,
+        mut change: impl FnMut(&mut UserProfileConfig) -> AgentResult<bool>,
+    ) -> AgentResult<()> {
         for _ in 0..20 {
             let mut account = self.account()?;
             if !change(&mut account.profile)? {
                 return Ok(());
             }
-            let call = Call::SetProfile { require_hash: account.hash, profile: Box::new(account.profile) };
+            let call = Call::SetProfile {
+                require_hash: account.hash,
+                profile: Box::new(account.profile),
+            };
             match self.call(call) {
                 Ok(body) => {
                     self.set_account(read(body)?);
@@ -127,7 +141,10 @@ impl Agent {
                 Err(e) => return Err(e),
             }
         }
-        Err(AgentError::Server { status: 409, message: "the profile keeps changing".into() })
+        Err(AgentError::Server {
+            status: 409,
+            message: "the profile keeps changing".into(),
+        })
     }
 }
 
@@ -137,5 +154,7 @@ fn read<T: serde::de::DeserializeOwned>(body: Value) -> AgentResult<T> {
 
 /// Unix seconds now.
 fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }

@@ -22,8 +22,13 @@ pub(crate) fn glob(pattern: &str) -> String {
             '[' => {
                 let class: String = chars.clone().take_while(|&c| c != ']').collect();
                 if chars.clone().nth(class.chars().count()) == Some(']') && !class.is_empty() {
-                    let inner = class.replace('\\', "\\\\").replace('[', "\\[").replace('&', "\\&");
-                    let inner = inner.strip_prefix('!').map_or(inner.clone(), |rest| format!("^{rest}"));
+                    let inner = class
+                        .replace('\\', "\\\\")
+                        .replace('[', "\\[")
+                        .replace('&', "\\&");
+                    let inner = inner
+                        .strip_prefix('!')
+                        .map_or(inner.clone(), |rest| format!("^{rest}"));
                     out.push_str(&format!("[{inner}]"));
                     chars.nth(class.chars().count());
                 } else {
@@ -47,7 +52,8 @@ impl Patterns {
     pub(crate) fn new(globs: &[&str], regexes: &[&str]) -> AgentResult<Self> {
         let mut all: Vec<String> = globs.iter().map(|g| glob(g)).collect();
         for r in regexes {
-            Regex::new(r).map_err(|e| AgentError::Invalid(format!("the exclusion '{r}' can not be used: {e}")))?;
+            Regex::new(r)
+                .map_err(|e| AgentError::Invalid(format!("the exclusion '{r}' can not be used: {e}")))?;
             all.push((*r).to_string());
         }
         RegexSetBuilder::new(all)

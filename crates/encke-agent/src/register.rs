@@ -34,12 +34,19 @@ fn login_parameters(server: &str, username: &str) -> AgentResult<LoginParameters
         .build()
         .into();
     let url = format!("{}{LOGIN_PARAMETERS_PATH}", server.trim_end_matches('/'));
-    let mut response = agent.post(&url).send_form([("Username", username)]).map_err(|e| {
-        tracing::warn!(error = %e, url, "the server can not be reached");
-        AgentError::Offline
-    })?;
-    let text = response.body_mut().read_to_string().map_err(|_| AgentError::Offline)?;
-    serde_json::from_str(&text).map_err(|_| AgentError::Protocol(format!("{url} does not look like an Encke server")))
+    let mut response = agent
+        .post(&url)
+        .send_form([("Username", username)])
+        .map_err(|e| {
+            tracing::warn!(error = %e, url, "the server can not be reached");
+            AgentError::Offline
+        })?;
+    let text = response
+        .body_mut()
+        .read_to_string()
+        .map_err(|_| AgentError::Offline)?;
+    serde_json::from_str(&text)
+        .map_err(|_| AgentError::Protocol(format!("{url} does not look like an Encke server")))
 }
 
 /// Logs in once, which registers the device, and keeps the settings.

@@ -54,8 +54,10 @@ impl Settings {
     pub fn load(data_dir: &Path) -> AgentResult<Self> {
         let path = data_dir.join(FILE);
         match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|e| AgentError::File { path, error: std::io::Error::other(e.to_string()) }),
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| AgentError::File {
+                path,
+                error: std::io::Error::other(e.to_string()),
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(AgentError::NotRegistered),
             Err(error) => Err(AgentError::File { path, error }),
         }
@@ -68,13 +70,21 @@ impl Settings {
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(data_dir)?;
             let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&draft)?;
             file.write_all(&serde_json::to_vec_pretty(self)?)?;
             file.sync_all()?;
             fs::rename(&draft, &path)?;
             fs::File::open(data_dir)?.sync_all()
         };
-        write().map_err(|error| AgentError::File { path: path.clone(), error })
+        write().map_err(|error| AgentError::File {
+            path: path.clone(),
+            error,
+        })
     }
 
     pub(crate) fn login_key(&self) -> &str {

@@ -94,10 +94,14 @@ impl Spool {
                     |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, i64>(2)?)),
                 )
                 .optional()?;
-            let Some((job, body, revision)) = found else { return Ok(None) };
+            let Some((job, body, revision)) = found else {
+                return Ok(None);
+            };
             let detail = serde_json::from_str(&body).map_err(|e| AgentError::Protocol(e.to_string()))?;
             Ok(Some(Delivery {
-                call: Call::ReportJob { job: Box::new(detail) },
+                call: Call::ReportJob {
+                    job: Box::new(detail),
+                },
                 job,
                 what: What::Report { revision },
             }))
@@ -135,8 +139,9 @@ impl Spool {
     /// Whether the server has acknowledged the job at least once.
     pub(crate) fn is_known(&self, job: &str) -> AgentResult<bool> {
         let db = self.0.lock();
-        let acknowledged: Option<i64> =
-            db.query_row("SELECT acknowledged FROM jobs WHERE id = ?1", [job], |r| r.get(0)).optional()?;
+        let acknowledged: Option<i64> = db
+            .query_row("SELECT acknowledged FROM jobs WHERE id = ?1", [job], |r| r.get(0))
+            .optional()?;
         // A job that is gone was delivered whole.
         Ok(acknowledged.is_none_or(|a| a > 0))
     }
@@ -145,7 +150,11 @@ impl Spool {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> AgentResult<bool> {
         let db = self.0.lock();
-        let waiting: i64 = db.query_row("SELECT COUNT(*) FROM jobs WHERE revision > acknowledged", [], |r| r.get(0))?;
+        let waiting: i64 = db.query_row(
+            "SELECT COUNT(*) FROM jobs WHERE revision > acknowledged",
+            [],
+            |r| r.get(0),
+        )?;
         Ok(waiting == 0 && lines(&db)?.is_none())
     }
 
@@ -163,7 +172,11 @@ impl Spool {
             job.status = JOB_STATUS_FAILED_ERROR;
             job.end_time = now();
             job.cancellation_id.clear();
-            self.log(&job.guid, "E", "The device's software stopped while this job was running")?;
+            self.log(
+                &job.guid,
+                "E",
+                "The device's software stopped while this job was running",
+            )?;
             self.report(&job)?;
         }
         Ok(left.len())
@@ -176,16 +189,27 @@ fn lines(db: &Connection) -> AgentResult<Option<Delivery>> {
          WHERE job = (SELECT job FROM lines LIMIT 1) ORDER BY seq LIMIT ?1",
     )?;
     let rows = statement.query_map([i64::try_from(MAX_LOG_BATCH).unwrap_or(1)], |r| {
-        let entry = JobEntry { time: r.get(2)?, severity: r.get(3)?, message: r.get(4)?, ..Default::default() };
+        let entry = JobEntry {
+            time: r.get(2)?,
+            severity: r.get(3)?,
+            message: r.get(4)?,
+            ..Default::default()
+        };
         Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, entry))
     })?;
     let rows: Vec<(String, i64, JobEntry)> = rows.collect::<Result<_, _>>()?;
-    let Some((job, first, _)) = rows.first().cloned() else { return Ok(None) };
+    let Some((job, first, _)) = rows.first().cloned() else {
+        return Ok(None);
+    };
     // Numbers are consecutive within a job, since lines are struck out in order.
     let entries: Vec<JobEntry> = rows.into_iter().map(|(_, _, e)| e).collect();
     let count = i64::try_from(entries.len()).unwrap_or(0);
     Ok(Some(Delivery {
-        call: Call::AppendLog { job_id: job.clone(), first: u64::try_from(first).unwrap_or(0), entries },
+        call: Call::AppendLog {
+            job_id: job.clone(),
+            first: u64::try_from(first).unwrap_or(0),
+            entries,
+        },
         job,
         what: What::Lines { first, count },
     }))
@@ -196,7 +220,11 @@ mod tests {
     use super::*;
 
     fn job(id: &str, status: u64) -> BackupJobDetail {
-        BackupJobDetail { guid: id.into(), status, ..Default::default() }
+        BackupJobDetail {
+            guid: id.into(),
+            status,
+            ..Default::default()
+        }
     }
 
     fn drain(spool: &Spool) -> Vec<String> {
@@ -204,7 +232,11 @@ mod tests {
         while let Some(d) = spool.next().unwrap() {
             seen.push(match &d.call {
                 Call::ReportJob { job } => format!("{} {}", job.guid, job.status),
-                Call::AppendLog { job_id, first, entries } => format!("{job_id} log {first}+{}", entries.len()),
+                Call::AppendLog {
+                    job_id,
+                    first,
+                    entries,
+                } => format!("{job_id} log {first}+{}", entries.len()),
                 _ => "other".into(),
             });
             spool.acknowledge(&d).unwrap();

@@ -35,17 +35,24 @@ fn backend(location: &DestinationLocation, bucket_key: &str) -> AgentResult<Arc<
     match location.destination_type {
         DESTINATIONTYPE_LOCALCOPY => {
             if !location.localcopy_path.starts_with('/') {
-                return Err(AgentError::Invalid("the vault's local path must be absolute".into()));
+                return Err(AgentError::Invalid(
+                    "the vault's local path must be absolute".into(),
+                ));
             }
             Ok(Arc::new(Local::new(&location.localcopy_path)))
         }
         DESTINATIONTYPE_COMET => {
             let server = location.comet_server.trim_end_matches('/');
             if !server.starts_with("http://") && !server.starts_with("https://") {
-                return Err(AgentError::Invalid(format!("the vault's server '{server}' is not an http or https address")));
+                return Err(AgentError::Invalid(format!(
+                    "the vault's server '{server}' is not an http or https address"
+                )));
             }
             let url = format!("{server}/storage/{}/", location.comet_bucket);
-            Ok(Arc::new(Rest::new(&url, Some((&location.comet_bucket, bucket_key)))))
+            Ok(Arc::new(Rest::new(
+                &url,
+                Some((&location.comet_bucket, bucket_key)),
+            )))
         }
         other => Err(AgentError::Unsupported(format!("Storage Vaults of type {other}"))),
     }
@@ -81,7 +88,10 @@ impl Vaults {
         let repo = Arc::new(open_or_make(agent, id)?);
         let mut open = self.open.lock();
         if open.len() >= MAX_OPEN
-            && let Some(oldest) = open.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone())
+            && let Some(oldest) = open
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(k, _)| k.clone())
         {
             open.remove(&oldest);
         }
@@ -105,7 +115,9 @@ fn vault(agent: &Agent, id: &str) -> AgentResult<DestinationConfig> {
 }
 
 fn options(agent: &Agent) -> InitOptions {
-    InitOptions { cache_dir: Some(agent.data_dir.join("cache")) }
+    InitOptions {
+        cache_dir: Some(agent.data_dir.join("cache")),
+    }
 }
 
 fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
@@ -133,7 +145,9 @@ fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
     };
     if config.repo_init_timestamp == 0 {
         agent.change_profile(|profile| {
-            let Some(vault) = profile.destinations.get_mut(id) else { return Ok(false) };
+            let Some(vault) = profile.destinations.get_mut(id) else {
+                return Ok(false);
+            };
             let first = vault.repo_init_timestamp == 0;
             vault.repo_init_timestamp = now();
             Ok(first)
@@ -149,7 +163,9 @@ fn claim(agent: &Agent, id: &str, wrapping: &WrappingKey) -> AgentResult<()> {
     let wrapped = wrapping.wrap(&place("vault", id), STANDARD.encode(secret).as_bytes())?;
     agent.change_profile(|profile| {
         let Some(vault) = profile.destinations.get_mut(id) else {
-            return Err(AgentError::Invalid(format!("the account has no Storage Vault '{id}'")));
+            return Err(AgentError::Invalid(format!(
+                "the account has no Storage Vault '{id}'"
+            )));
         };
         if !vault.encrypted_encryption_key.is_empty() {
             return Ok(false);
@@ -157,7 +173,8 @@ fn claim(agent: &Agent, id: &str, wrapping: &WrappingKey) -> AgentResult<()> {
         vault.encrypted_encryption_key.clone_from(&wrapped);
         vault.encryption_key_encryption_method = ENCRYPTIONMETHOD_ENCKE;
         if !vault.comet_bucket_key.is_empty() && !WrappingKey::is_wrapped(&vault.comet_bucket_key) {
-            vault.comet_bucket_key = wrapping.wrap(&place("bucket", id), vault.comet_bucket_key.as_bytes())?;
+            vault.comet_bucket_key =
+                wrapping.wrap(&place("bucket", id), vault.comet_bucket_key.as_bytes())?;
         }
         Ok(true)
     })
@@ -187,14 +204,25 @@ pub async fn vault_access(data_dir: &std::path::Path, id: &str) -> AgentResult<V
     let (_, account) = crate::connection::sign_in(&settings, "", false, &[]).await?;
     let wrapping = settings.wrapping_key()?;
     let vault = account.profile.destinations.get(id);
-    let vault = vault.ok_or_else(|| AgentError::Invalid(format!("the account has no Storage Vault '{id}'")))?;
+    let vault =
+        vault.ok_or_else(|| AgentError::Invalid(format!("the account has no Storage Vault '{id}'")))?;
     let repository = match vault.destination_type {
         DESTINATIONTYPE_COMET => {
             let key = bucket_key(&wrapping, id, &vault.comet_bucket_key)?;
-            let (scheme, host) = vault.comet_server.trim_end_matches('/').split_once("://").unwrap_or(("http", ""));
-            format!("rest:{scheme}://{0}:{key}@{host}/storage/{0}/", vault.comet_bucket)
+            let (scheme, host) = vault
+                .comet_server
+                .trim_end_matches('/')
+                .split_once("://")
+                .unwrap_or(("http", ""));
+            format!(
+                "rest:{scheme}://{0}:{key}@{host}/storage/{0}/",
+                vault.comet_bucket
+            )
         }
         _ => vault.localcopy_path.clone(),
     };
-    Ok(VaultAccess { repository, password: password(&wrapping, id, vault)? })
+    Ok(VaultAccess {
+        repository,
+        password: password(&wrapping, id, vault)?,
+    })
 }

@@ -167,6 +167,18 @@ impl IntoReply for PlainStream {
     }
 }
 
+/// An answer of our own endpoints, which no published structure describes.
+pub struct Own<T>(pub T);
+
+impl<T: serde::Serialize> IntoReply for Own<T> {
+    fn wire_name() -> String {
+        "any".into()
+    }
+    fn into_reply(self) -> ApiResult<Reply> {
+        json(&self.0)
+    }
+}
+
 /// The envelope of a success.
 pub type Envelope = Doc<CometAPIResponseMessage>;
 

@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_accounts.sql"),
     include_str!("../migrations/0002_jobs.sql"),
     include_str!("../migrations/0003_buckets.sql"),
+    include_str!("../migrations/0004_reports.sql"),
 ];
 
 /// Tells the waiting caller how the commit went; runs after it.

@@ -59,7 +59,15 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
     let data_dir = args.data_dir.unwrap_or_else(default_data_dir);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match args.command {
-        AgentCommand::Register { server, user, password_file, totp, device_name, device_id, no_filenames } => {
+        AgentCommand::Register {
+            server,
+            user,
+            password_file,
+            totp,
+            device_name,
+            device_id,
+            no_filenames,
+        } => {
             let password = match password_file {
                 Some(path) => crate::vault::first_line(&path)?,
                 None => match std::env::var("ENCKE_PASSWORD") {
@@ -79,7 +87,10 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
             let settings = runtime
                 .block_on(register(&registration, &data_dir))
                 .context("this device could not be registered")?;
-            println!("registered as device {} of account {}", settings.device_id, settings.username);
+            println!(
+                "registered as device {} of account {}",
+                settings.device_id, settings.username
+            );
         }
         AgentCommand::Run => runtime.block_on(async {
             let stopping = CancellationToken::new();
@@ -88,7 +99,9 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
                 stop.await;
                 signal.cancel();
             });
-            Agent::run(&data_dir, stopping).await.context("the agent could not run")
+            Agent::run(&data_dir, stopping)
+                .await
+                .context("the agent could not run")
         })?,
         AgentCommand::Status => {
             let settings = Settings::load(&data_dir)?;
@@ -98,7 +111,10 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
         }
         AgentCommand::VaultAccess { destination } => {
             let access = runtime.block_on(vault_access(&data_dir, &destination))?;
-            println!("RESTIC_REPOSITORY={}\nRESTIC_PASSWORD={}", access.repository, access.password);
+            println!(
+                "RESTIC_REPOSITORY={}\nRESTIC_PASSWORD={}",
+                access.repository, access.password
+            );
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod agent;
+mod demo;
 mod serve;
 mod vault;
 
@@ -17,6 +18,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Agent(agent::AgentArgs),
+    Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
     Vault(vault::VaultArgs),
 }
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         .init();
     match Cli::parse().command {
         Command::Agent(args) => agent::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Vault(args) => vault::run(&args),
     }

@@ -22,27 +22,53 @@ fn signed(n: u64) -> i64 {
 fn measure(repo: &Repository) -> Result<SizeMeasurement, End> {
     let measure_started = now();
     let size = signed(repo.stored_bytes()?);
-    Ok(SizeMeasurement { size, measure_started, measure_completed: now(), ..Default::default() })
+    Ok(SizeMeasurement {
+        size,
+        measure_started,
+        measure_completed: now(),
+        ..Default::default()
+    })
 }
 
 pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<(), End> {
     let profile = job.agent.profile()?;
     let (source_id, vault_id, rule_id) = {
         let d = job.detail.lock();
-        (d.source_guid.clone(), d.destination_guid.clone(), d.backup_rule_guid.clone())
+        (
+            d.source_guid.clone(),
+            d.destination_guid.clone(),
+            d.backup_rule_guid.clone(),
+        )
     };
-    let gone = |what: &str| End::Status(JOB_STATUS_FAILED_ERROR, format!("The {what} is not in the profile any more"));
-    let source = profile.sources.get(&source_id).ok_or_else(|| gone("Protected Item"))?;
-    let vault = profile.destinations.get(&vault_id).ok_or_else(|| gone("Storage Vault"))?;
+    let gone = |what: &str| {
+        End::Status(
+            JOB_STATUS_FAILED_ERROR,
+            format!("The {what} is not in the profile any more"),
+        )
+    };
+    let source = profile
+        .sources
+        .get(&source_id)
+        .ok_or_else(|| gone("Protected Item"))?;
+    let vault = profile
+        .destinations
+        .get(&vault_id)
+        .ok_or_else(|| gone("Storage Vault"))?;
     let rule = profile.backup_rules.get(&rule_id);
-    job.info(&format!("Backing up '{}' to '{}'", source.description, vault.description));
+    job.info(&format!(
+        "Backing up '{}' to '{}'",
+        source.description, vault.description
+    ));
     // Asked before anything is done: a pattern that can not be used stops the job.
     let item = items::read(source)?;
     let repo = job.agent.vaults.open(&job.agent, &vault_id)?;
     let before = measure(&repo)?;
     job.detail.lock().destination_size_start = before.clone();
     if vault.storage_limit_enabled && before.size >= vault.storage_limit_bytes {
-        return Err(End::Status(JOB_STATUS_FAILED_QUOTA, "The Storage Vault's quota is used up".into()));
+        return Err(End::Status(
+            JOB_STATUS_FAILED_QUOTA,
+            "The Storage Vault's quota is used up".into(),
+        ));
     }
     commands::run(job, When::Before, rule, source, vault, None);
     job.check_cancel()?;
@@ -52,10 +78,25 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
         format!("{ENGINE_TAG}{}", source.engine),
         format!("{DEVICE_TAG}{}", job.agent.settings.device_id),
     ];
-    tags.extend(options.tags.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_string));
-    let engine = BackupOptions { tags, parent, ..Default::default() };
+    tags.extend(
+        options
+            .tags
+            .split(',')
+            .map(str::trim)
+            .filter(|t| !t.is_empty())
+            .map(str::to_string),
+    );
+    let engine = BackupOptions {
+        tags,
+        parent,
+        ..Default::default()
+    };
     let result = match item {
-        Item::Files { paths, exclude, rescan } => {
+        Item::Files {
+            paths,
+            exclude,
+            rescan,
+        } => {
             let engine = BackupOptions {
                 paths,
                 exclude: Some(exclude),
@@ -64,7 +105,8 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
                 ..engine
             };
             let warn = |path: &Path, message: &str| job.warning(&format!("{}: {message}", path.display()));
-            repo.backup(&engine, &job.progress, &job.cancel, &warn).map_err(End::from)
+            repo.backup(&engine, &job.progress, &job.cancel, &warn)
+                .map_err(End::from)
         }
         Item::Output { commands } => output(job, &repo, &commands[0], &engine),
     };
@@ -79,7 +121,10 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
 }
 
 fn latest(repo: &Repository, source: &str) -> Result<Option<Snapshot>, End> {
-    Ok(repo.snapshots()?.into_iter().rfind(|s| s.tag(SOURCE_TAG) == Some(source)))
+    Ok(repo
+        .snapshots()?
+        .into_iter()
+        .rfind(|s| s.tag(SOURCE_TAG) == Some(source)))
 }
 
 fn finish(
@@ -109,7 +154,10 @@ fn finish(
         summary.uploaded,
     ));
     if summary.files == 0 && !options.allow_zero_files_success {
-        return Err(End::Status(JOB_STATUS_FAILED_ERROR, "There was no file to back up".into()));
+        return Err(End::Status(
+            JOB_STATUS_FAILED_ERROR,
+            "There was no file to back up".into(),
+        ));
     }
     Ok(())
 }
@@ -123,19 +171,32 @@ fn output(
 ) -> Result<BackupSummary, End> {
     let failed = |message: String| End::Status(JOB_STATUS_FAILED_ERROR, message);
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &command.command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
+        .args(["-c", &command.command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     if !command.folder.is_empty() {
         shell.current_dir(&command.folder);
     }
     job.info(&format!("Running command: {}", command.command));
-    let mut child = shell.spawn().map_err(|e| failed(format!("The command could not be run: {e}")))?;
-    let mut stdout = child.stdout.take().ok_or_else(|| failed("The command has no output".into()))?;
+    let mut child = shell
+        .spawn()
+        .map_err(|e| failed(format!("The command could not be run: {e}")))?;
+    let mut stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| failed("The command has no output".into()))?;
     let stderr = child.stderr.take();
     let listener = job.clone();
     // Read beside the backup, so that neither pipe fills up.
     let errors = std::thread::spawn(move || {
-        let lines = stderr.into_iter().flat_map(|e| std::io::BufRead::lines(std::io::BufReader::new(e)));
-        lines.map_while(Result::ok).for_each(|line| listener.warning(&line));
+        let lines = stderr
+            .into_iter()
+            .flat_map(|e| std::io::BufRead::lines(std::io::BufReader::new(e)));
+        lines
+            .map_while(Result::ok)
+            .for_each(|line| listener.warning(&line));
     });
     let path = PathBuf::from("/").join(&command.save_as);
     let result = repo.backup_reader(&path, &mut stdout, engine, &job.progress, &job.cancel);
@@ -147,7 +208,10 @@ fn output(
     let _ = errors.join();
     let summary = result?;
     if !status.success() {
-        return Err(failed(format!("The command ended with {status}; what it wrote is kept as snapshot {}", summary.snapshot_id)));
+        return Err(failed(format!(
+            "The command ended with {status}; what it wrote is kept as snapshot {}",
+            summary.snapshot_id
+        )));
     }
     Ok(summary)
 }

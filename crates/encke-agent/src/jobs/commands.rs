@@ -23,7 +23,13 @@ pub(super) fn run(
     vault: &DestinationConfig,
     status: Option<u64>,
 ) {
-    let pick = |before: &[String], after: &[String]| if when == When::Before { before.to_vec() } else { after.to_vec() };
+    let pick = |before: &[String], after: &[String]| {
+        if when == When::Before {
+            before.to_vec()
+        } else {
+            after.to_vec()
+        }
+    };
     let mut groups = vec![
         rule.map(|r| pick(&r.pre_exec, &r.post_exec)).unwrap_or_default(),
         pick(&item.pre_exec, &item.post_exec),
@@ -53,7 +59,11 @@ fn one(job: &Job, command: &str, status: Option<u64>) {
     match shell.output() {
         Err(e) => job.warning(&format!("The command could not be run: {e}")),
         Ok(output) => {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_OUTPUT)]).trim().to_string();
+            let text = |bytes: &[u8]| {
+                String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_OUTPUT)])
+                    .trim()
+                    .to_string()
+            };
             let (out, err) = (text(&output.stdout), text(&output.stderr));
             if !out.is_empty() {
                 job.info(&out);

@@ -9,9 +9,9 @@ use crate::Agent;
 use crate::error::{AgentError, AgentResult};
 use crate::now;
 use encke_api::constants::{
-    JOB_CLASSIFICATION_BACKUP, JOB_CLASSIFICATION_RESTORE, JOB_STATUS_FAILED_CANCELLED, JOB_STATUS_FAILED_ERROR,
-    JOB_STATUS_FAILED_SKIPALREADYRUNNING, JOB_STATUS_FAILED_WARNING, JOB_STATUS_RUNNING_ACTIVE,
-    JOB_STATUS_STOP_SUCCESS,
+    JOB_CLASSIFICATION_BACKUP, JOB_CLASSIFICATION_RESTORE, JOB_STATUS_FAILED_CANCELLED,
+    JOB_STATUS_FAILED_ERROR, JOB_STATUS_FAILED_SKIPALREADYRUNNING, JOB_STATUS_FAILED_WARNING,
+    JOB_STATUS_RUNNING_ACTIVE, JOB_STATUS_STOP_SUCCESS,
 };
 use encke_api::live::JobStarted;
 use encke_api::types::{BackupJobAdvancedOptions, BackupJobDetail, RestoreJobAdvancedOptions};
@@ -50,9 +50,14 @@ impl Running {
     }
 
     pub(crate) fn cancel(&self, id: &str, cancellation: &str) -> AgentResult<()> {
-        let job = self.0.get(id).ok_or_else(|| AgentError::Invalid("this job does not run here any more".into()))?;
+        let job = self
+            .0
+            .get(id)
+            .ok_or_else(|| AgentError::Invalid("this job does not run here any more".into()))?;
         if job.detail.lock().cancellation_id != cancellation {
-            return Err(AgentError::Invalid("the cancellation id is not this job's".into()));
+            return Err(AgentError::Invalid(
+                "the cancellation id is not this job's".into(),
+            ));
         }
         job.cancel.cancel();
         Ok(())
@@ -61,7 +66,9 @@ impl Running {
     fn same(&self, source: &str, destination: &str) -> Option<String> {
         let found = self.0.values().find(|j| {
             let d = j.detail.lock();
-            d.classification == JOB_CLASSIFICATION_BACKUP && d.source_guid == source && d.destination_guid == destination
+            d.classification == JOB_CLASSIFICATION_BACKUP
+                && d.source_guid == source
+                && d.destination_guid == destination
         });
         found.map(|j| j.detail.lock().guid.clone())
     }
@@ -142,7 +149,11 @@ impl Job {
     }
 
     fn check_cancel(&self) -> Result<(), End> {
-        if self.cancel.is_cancelled() { Err(RepoError::Cancelled.into()) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            Err(RepoError::Cancelled.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -179,7 +190,10 @@ where
     {
         let mut running = agent.jobs.lock();
         if running.0.len() >= MAX_JOBS {
-            return Err(AgentError::Server { status: 503, message: format!("The device runs {MAX_JOBS} jobs already") });
+            return Err(AgentError::Server {
+                status: 503,
+                message: format!("The device runs {MAX_JOBS} jobs already"),
+            });
         }
         running.0.insert(id.clone(), job.clone());
     }
@@ -189,9 +203,15 @@ where
     tokio::task::spawn_blocking(move || {
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(&finished)));
         ticking.abort();
-        end(&finished, result.unwrap_or_else(|_| {
-            Err(End::Status(JOB_STATUS_FAILED_ERROR, "The job failed for a reason of the program's own".into()))
-        }));
+        end(
+            &finished,
+            result.unwrap_or_else(|_| {
+                Err(End::Status(
+                    JOB_STATUS_FAILED_ERROR,
+                    "The job failed for a reason of the program's own".into(),
+                ))
+            }),
+        );
     });
     let known = async {
         loop {
@@ -233,7 +253,11 @@ fn end(job: &Arc<Job>, result: Result<(), End>) {
             JOB_STATUS_STOP_SUCCESS
         }
         Err(End::Status(status, message)) => {
-            let severity = if status == JOB_STATUS_FAILED_SKIPALREADYRUNNING { "I" } else { "E" };
+            let severity = if status == JOB_STATUS_FAILED_SKIPALREADYRUNNING {
+                "I"
+            } else {
+                "E"
+            };
             job.log(severity, &message);
             status
         }
@@ -282,26 +306,42 @@ pub(crate) async fn start_backup(
 ) -> AgentResult<Value> {
     let profile = agent.profile()?;
     let item = profile.sources.get(&source);
-    let item = item.ok_or_else(|| AgentError::Invalid(format!("the account has no Protected Item '{source}'")))?;
+    let item =
+        item.ok_or_else(|| AgentError::Invalid(format!("the account has no Protected Item '{source}'")))?;
     if item.owner_device != agent.settings.device_id {
-        return Err(AgentError::Invalid("the Protected Item belongs to another device".into()));
+        return Err(AgentError::Invalid(
+            "the Protected Item belongs to another device".into(),
+        ));
     }
     if !profile.destinations.contains_key(&destination) {
-        return Err(AgentError::Invalid(format!("the account has no Storage Vault '{destination}'")));
+        return Err(AgentError::Invalid(format!(
+            "the account has no Storage Vault '{destination}'"
+        )));
     }
     let conflict = agent.jobs.lock().same(&source, &destination);
-    let job = new_job(agent, JOB_CLASSIFICATION_BACKUP, &source, &destination, options.stop_after);
+    let job = new_job(
+        agent,
+        JOB_CLASSIFICATION_BACKUP,
+        &source,
+        &destination,
+        options.stop_after,
+    );
     {
         let mut d = job.detail.lock();
         d.backup_rule_guid = rule;
         d.tags.clone_from(&options.tags);
     }
-    start(agent, job, move |job| match conflict.filter(|_| options.skip_already_running) {
-        Some(other) => {
-            job.detail.lock().conflicting_job_id.clone_from(&other);
-            Err(End::Status(JOB_STATUS_FAILED_SKIPALREADYRUNNING, format!("Skipped: job {other} is still running")))
+    start(agent, job, move |job| {
+        match conflict.filter(|_| options.skip_already_running) {
+            Some(other) => {
+                job.detail.lock().conflicting_job_id.clone_from(&other);
+                Err(End::Status(
+                    JOB_STATUS_FAILED_SKIPALREADYRUNNING,
+                    format!("Skipped: job {other} is still running"),
+                ))
+            }
+            None => backup::run(job, &options),
         }
-        None => backup::run(job, &options),
     })
     .await
 }
@@ -315,7 +355,9 @@ pub(crate) async fn start_restore(
     options: RestoreJobAdvancedOptions,
 ) -> AgentResult<Value> {
     if !agent.profile()?.destinations.contains_key(&destination) {
-        return Err(AgentError::Invalid(format!("the account has no Storage Vault '{destination}'")));
+        return Err(AgentError::Invalid(format!(
+            "the account has no Storage Vault '{destination}'"
+        )));
     }
     let plan = restore::plan(&options)?;
     let job = new_job(agent, JOB_CLASSIFICATION_RESTORE, &source, &destination, 0);

@@ -15,9 +15,15 @@ pub(super) fn plan(options: &RestoreJobAdvancedOptions) -> AgentResult<RestoreOp
         RESTORETYPE_NULL => true,
         other => return Err(AgentError::Unsupported(format!("restores of type {other}"))),
     };
-    let target = if options.dest_is_original_location { "/".to_string() } else { options.dest_path.clone() };
+    let target = if options.dest_is_original_location {
+        "/".to_string()
+    } else {
+        options.dest_path.clone()
+    };
     if !verify_only && !Path::new(&target).is_absolute() {
-        return Err(AgentError::Invalid("the folder to restore into must be an absolute path".into()));
+        return Err(AgentError::Invalid(
+            "the folder to restore into must be an absolute path".into(),
+        ));
     }
     let overwrite = match () {
         () if !options.overwrite_existing_files => Overwrite::Never,
@@ -34,26 +40,50 @@ pub(super) fn plan(options: &RestoreJobAdvancedOptions) -> AgentResult<RestoreOp
     })
 }
 
-pub(super) fn run(job: &Arc<Job>, snapshot: &str, paths: &[String], mut plan: RestoreOptions) -> Result<(), End> {
+pub(super) fn run(
+    job: &Arc<Job>,
+    snapshot: &str,
+    paths: &[String],
+    mut plan: RestoreOptions,
+) -> Result<(), End> {
     let (source, vault) = {
         let d = job.detail.lock();
         (d.source_guid.clone(), d.destination_guid.clone())
     };
     let repo = job.agent.vaults.open(&job.agent, &vault)?;
     let snapshot = if snapshot.is_empty() {
-        let newest = repo.snapshots()?.into_iter().rfind(|s| s.tag(SOURCE_TAG) == Some(source.as_str()));
-        newest.ok_or_else(|| End::Status(JOB_STATUS_FAILED_ERROR, "The Storage Vault has no snapshot of this item".into()))?
+        let newest = repo
+            .snapshots()?
+            .into_iter()
+            .rfind(|s| s.tag(SOURCE_TAG) == Some(source.as_str()));
+        newest.ok_or_else(|| {
+            End::Status(
+                JOB_STATUS_FAILED_ERROR,
+                "The Storage Vault has no snapshot of this item".into(),
+            )
+        })?
     } else {
         repo.snapshot(snapshot)?
     };
-    plan.include = paths.iter().map(|p| PathBuf::from(p.as_str())).filter(|p| p != Path::new("/")).collect();
+    plan.include = paths
+        .iter()
+        .map(|p| PathBuf::from(p.as_str()))
+        .filter(|p| p != Path::new("/"))
+        .collect();
     if let Some(bad) = plan.include.iter().find(|p| !p.is_absolute()) {
-        return Err(End::Status(JOB_STATUS_FAILED_ERROR, format!("'{}' is not a full path", bad.display())));
+        return Err(End::Status(
+            JOB_STATUS_FAILED_ERROR,
+            format!("'{}' is not a full path", bad.display()),
+        ));
     }
     job.detail.lock().snapshot_id = snapshot.id.to_string();
     job.info(&match plan.verify_only {
         true => format!("Verifying snapshot {}", snapshot.id),
-        false => format!("Restoring snapshot {} into {}", snapshot.id, plan.target.display()),
+        false => format!(
+            "Restoring snapshot {} into {}",
+            snapshot.id,
+            plan.target.display()
+        ),
     });
     let warn = |path: &Path, message: &str| job.warning(&format!("{}: {message}", path.display()));
     let summary = repo.restore(&snapshot, &plan, &job.progress, &job.cancel, &warn)?;
