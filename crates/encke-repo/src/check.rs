@@ -122,7 +122,7 @@ impl Repository {
                             match index.find(BlobType::Data, blob) {
                                 Some(at) => size += at.size(),
                                 None => {
-                                    errors.push(format!("tree {id}: file '{name}': blob {blob} is missing"))
+                                    errors.push(format!("tree {id}: file '{name}': blob {blob} is missing"));
                                 }
                             }
                         }

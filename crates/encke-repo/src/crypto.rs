@@ -8,11 +8,14 @@ use aes::{Aes128, Aes256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ctr::{CtrCore, flavors::Ctr128BE};
-use poly1305::Poly1305;
+use poly1305::{Poly1305, universal_hash::UniversalHash};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+/// Bytes of room for an IV, see [`Key::seal_in_place`].
+pub const IV_SIZE: usize = IV;
 const IV: usize = 16;
 const TAG: usize = 16;
 /// Bytes that sealing adds.
@@ -118,7 +121,24 @@ impl Key {
         let mut block = aes::cipher::generic_array::GenericArray::<u8, U16>::clone_from_slice(iv);
         self.mac_cipher.encrypt_block(&mut block);
         key[16..].copy_from_slice(&block);
-        Poly1305::new(&key.into()).compute_unpadded(ciphertext).into()
+        let mut poly = Poly1305::new(&key.into());
+        // Whole blocks go through the vector code, which the call for a text of any length does not use.
+        let (whole, rest) = ciphertext.split_at(ciphertext.len() & !15);
+        poly.update_padded(whole);
+        poly.compute_unpadded(rest).into()
+    }
+
+    /// Seals what `out` holds behind `start` and [`IV_SIZE`] bytes of room for the IV, in place.
+    ///
+    /// # Errors
+    /// No random numbers.
+    pub fn seal_in_place(&self, out: &mut Vec<u8>, start: usize) -> RepoResult<()> {
+        let iv = next_iv()?;
+        out[start..start + IV].copy_from_slice(&iv);
+        self.counter(&iv).apply_keystream(&mut out[start + IV..]);
+        let tag = self.tag(&iv, &out[start + IV..]);
+        out.extend_from_slice(&tag);
+        Ok(())
     }
 
     /// Seals a text, appending to `out`.
@@ -126,16 +146,26 @@ impl Key {
     /// # Errors
     /// No random numbers.
     pub fn seal(&self, text: &[u8], out: &mut Vec<u8>) -> RepoResult<()> {
-        let mut iv = [0; IV];
-        random(&mut iv)?;
-        out.reserve(text.len() + OVERHEAD);
-        out.extend_from_slice(&iv);
         let start = out.len();
+        out.reserve(text.len() + OVERHEAD);
+        out.extend_from_slice(&[0; IV]);
         out.extend_from_slice(text);
-        self.counter(&iv).apply_keystream(&mut out[start..]);
-        let tag = self.tag(&iv, &out[start..]);
-        out.extend_from_slice(&tag);
-        Ok(())
+        self.seal_in_place(out, start)
+    }
+
+    /// Opens a sealed text in place and answers the text's part of it.
+    ///
+    /// # Errors
+    /// Altered, cut short, or sealed with another key.
+    pub fn open_in_place<'a>(&self, sealed: &'a mut [u8]) -> RepoResult<&'a mut [u8]> {
+        let damaged = || RepoError::Damaged("authentication failed".into());
+        let (iv, rest) = sealed.split_first_chunk_mut::<IV>().ok_or_else(damaged)?;
+        let (text, tag) = rest.split_last_chunk_mut::<TAG>().ok_or_else(damaged)?;
+        if !bool::from(self.tag(iv, text).ct_eq(tag)) {
+            return Err(damaged());
+        }
+        self.counter(iv).apply_keystream(text);
+        Ok(text)
     }
 
     /// Opens a sealed text.
@@ -143,16 +173,27 @@ impl Key {
     /// # Errors
     /// Altered, cut short, or sealed with another key.
     pub fn open(&self, sealed: &[u8]) -> RepoResult<Vec<u8>> {
-        let damaged = || RepoError::Damaged("authentication failed".into());
-        let (iv, rest) = sealed.split_first_chunk::<IV>().ok_or_else(damaged)?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG>().ok_or_else(damaged)?;
-        if !bool::from(self.tag(iv, ciphertext).ct_eq(tag)) {
-            return Err(damaged());
-        }
-        let mut text = ciphertext.to_vec();
-        self.counter(iv).apply_keystream(&mut text);
-        Ok(text)
+        let mut sealed = sealed.to_vec();
+        Ok(self.open_in_place(&mut sealed)?.to_vec())
     }
+}
+
+/// IVs asked from the system at once: an IV has to be unique, not secret.
+const IVS: usize = 64;
+
+thread_local! {
+    static IV_STORE: RefCell<(usize, [[u8; IV]; IVS])> = const { RefCell::new((IVS, [[0; IV]; IVS])) };
+}
+
+fn next_iv() -> RepoResult<[u8; IV]> {
+    IV_STORE.with_borrow_mut(|(next, store)| {
+        if *next == IVS {
+            random(store.as_flattened_mut())?;
+            *next = 0;
+        }
+        *next += 1;
+        Ok(store[*next - 1])
+    })
 }
 
 pub(crate) fn random(out: &mut [u8]) -> RepoResult<()> {

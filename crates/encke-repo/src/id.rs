@@ -18,8 +18,61 @@ impl Id {
     /// From 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        Self::from_hex(text.as_bytes())
+    }
+
+    /// From the bytes of 64 hexadecimal digits.
+    #[must_use]
+    pub fn from_hex(text: &[u8]) -> Option<Self> {
         let mut out = [0; 32];
-        hex::decode_to_slice(text, &mut out).ok().map(|()| Self(out))
+        if text.len() != 64 {
+            return None;
+        }
+        let mut all = 0;
+        for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
+            let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+            all |= high | low;
+            *byte = high << 4 | (low & 15);
+        }
+        // Anything but a digit has the topmost bit set in the table.
+        (all & 0x80 == 0).then_some(Self(out))
+    }
+
+    /// As hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> HexId {
+        let mut out = [0; 64];
+        for (pair, &byte) in out.chunks_exact_mut(2).zip(&self.0) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        HexId(out)
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Values of hexadecimal digits; 0x80 for anything else.
+const DIGITS: [u8; 256] = {
+    let mut table = [0x80; 256];
+    let mut i = 0;
+    while i < 16u8 {
+        let c = HEX[i as usize];
+        table[c as usize] = i;
+        table[c.to_ascii_uppercase() as usize] = i;
+        i += 1;
+    }
+    table
+};
+
+/// The 64 hexadecimal digits of an [`Id`], without a heap allocation.
+#[derive(Clone, Copy)]
+pub struct HexId([u8; 64]);
+
+impl std::ops::Deref for HexId {
+    type Target = str;
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
     }
 }
 
@@ -55,7 +108,7 @@ pub(crate) type IdSet = std::collections::HashSet<Id, std::hash::BuildHasherDefa
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        f.write_str(&self.hex())
     }
 }
 
@@ -67,15 +120,43 @@ impl fmt::Debug for Id {
 
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let mut text = [0u8; 64];
-        hex::encode_to_slice(self.0, &mut text).map_err(serde::ser::Error::custom)?;
-        out.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
+        out.serialize_str(&self.hex())
     }
 }
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(input)?;
-        Id::parse(&text).ok_or_else(|| serde::de::Error::custom("not a SHA-256 digest"))
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Id;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a SHA-256 digest")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Id, E> {
+                Id::parse(text).ok_or_else(|| E::custom("not a SHA-256 digest"))
+            }
+        }
+        input.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_come_back_and_others_are_refused() {
+        let id = Id::of(b"abc");
+        assert_eq!(
+            id.to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(Id::parse(&id.hex()), Some(id));
+        assert_eq!(Id::parse(&id.hex().to_uppercase()), Some(id));
+        assert_eq!(Id::parse(&id.hex()[1..]), None);
+        for bad in ["g", "/", ":", "@", "`", " ", "\u{e9}"] {
+            let text: String = id.hex().replacen('b', bad, 1);
+            assert_eq!(Id::parse(&text), None, "{bad}");
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod check;
 pub mod chunker;
 pub mod crypto;
 mod error;
+mod gotext;
 mod id;
 mod index;
 mod keys;

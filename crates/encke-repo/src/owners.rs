@@ -1,45 +1,36 @@
-//! Names of users and groups, from the system's own files, and of this machine.
+//! Names of users and groups, as the system resolves them, and of this machine.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// Names by number.
+/// Names by number, asked from the system once each.
 #[derive(Default)]
 pub(crate) struct Owners {
-    users: HashMap<u32, String>,
-    groups: HashMap<u32, String>,
-}
-
-fn read(path: &str) -> HashMap<u32, String> {
-    let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let line = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?.to_string();
-        Some((fields.nth(1)?.parse().ok()?, name))
-    };
-    text.lines().filter_map(line).collect()
+    users: Mutex<HashMap<u32, Arc<str>>>,
+    groups: Mutex<HashMap<u32, Arc<str>>>,
 }
 
 impl Owners {
-    /// As the system knows them now.
-    pub(crate) fn load() -> Self {
-        Self {
-            users: read("/etc/passwd"),
-            groups: read("/etc/group"),
-        }
+    /// Name of a user; empty if the number has none.
+    pub(crate) fn user(&self, id: u32) -> Arc<str> {
+        let name = || uzers::get_user_by_uid(id).map_or_else(|| "".into(), |u| text(u.name()));
+        self.users.lock().entry(id).or_insert_with(name).clone()
     }
 
-    pub(crate) fn user(&self, id: u32) -> &str {
-        self.users.get(&id).map_or("", String::as_str)
-    }
-
-    pub(crate) fn group(&self, id: u32) -> &str {
-        self.groups.get(&id).map_or("", String::as_str)
+    /// Name of a group; empty if the number has none.
+    pub(crate) fn group(&self, id: u32) -> Arc<str> {
+        let name = || uzers::get_group_by_gid(id).map_or_else(|| "".into(), |g| text(g.name()));
+        self.groups.lock().entry(id).or_insert_with(name).clone()
     }
 }
 
+fn text(name: &std::ffi::OsStr) -> Arc<str> {
+    name.to_string_lossy().into()
+}
+
 pub(crate) fn current_user() -> String {
-    Owners::load()
+    Owners::default()
         .user(rustix::process::geteuid().as_raw())
         .to_string()
 }

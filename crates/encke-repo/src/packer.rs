@@ -14,33 +14,25 @@ use std::time::{Duration, Instant};
 
 /// A pack is written when it has this many bytes; restic's own default.
 const PACK_SIZE: usize = 16 * 1024 * 1024;
-/// An index file is written after this many packs, so that a backup that is cut off can go on from there.
-const PACKS_PER_INDEX: usize = 32;
-/// ... or after this time.
-const INDEX_EVERY: Duration = Duration::from_secs(60);
+/// Blobs in an index file before it is written.
+const BLOBS_PER_INDEX: usize = 50_000;
+/// An index file is written at least this often, so that a backup that is cut off can go on from there.
+const INDEX_EVERY: Duration = Duration::from_secs(30);
 
+#[derive(Default)]
 struct Builder {
     buffer: Vec<u8>,
     blobs: Vec<PackedBlob>,
 }
 
-impl Builder {
-    fn new() -> Self {
-        Self {
-            buffer: Vec::with_capacity(PACK_SIZE + PACK_SIZE / 4),
-            blobs: Vec::new(),
-        }
-    }
-}
-
 struct Full {
-    buffer: Vec<u8>,
-    blobs: Vec<PackedBlob>,
-    tree: bool,
+    pack: Builder,
+    kind: BlobType,
 }
 
 struct Written {
     packs: Vec<IndexPack>,
+    blobs: usize,
     since: Instant,
 }
 
@@ -50,24 +42,31 @@ pub(crate) struct Packer<'a> {
     key: Key,
     data: Mutex<Builder>,
     trees: Mutex<Builder>,
-    full: Sender<Full>,
-    receive: Receiver<Full>,
+    full: Mutex<Option<Sender<Full>>>,
+    waiting: Receiver<Full>,
+    /// Buffers of packs that were written, to be filled again: fresh memory costs a page fault for each page.
+    spare: Mutex<Vec<Vec<u8>>>,
     written: Mutex<Written>,
     failed: Mutex<Option<RepoError>>,
 }
 
 impl<'a> Packer<'a> {
-    pub(crate) fn new(repo: &'a Repository, key: Key, waiting: usize) -> Self {
-        let (full, receive) = bounded(waiting);
+    /// `writers` is the number of threads that will call [`Packer::write_loop`].
+    pub(crate) fn new(repo: &'a Repository, writers: usize) -> Self {
+        // No queue: a pack is handed over when a writer is free, so there are at most writers + 2 packs in memory.
+        let (full, waiting) = bounded(0);
+        let _ = writers;
         Self {
             repo,
-            key,
-            data: Mutex::new(Builder::new()),
-            trees: Mutex::new(Builder::new()),
-            full,
-            receive,
+            key: repo.key().clone(),
+            data: Mutex::default(),
+            trees: Mutex::default(),
+            full: Mutex::new(Some(full)),
+            waiting,
+            spare: Mutex::default(),
             written: Mutex::new(Written {
                 packs: Vec::new(),
+                blobs: 0,
                 since: Instant::now(),
             }),
             failed: Mutex::new(None),
@@ -89,10 +88,15 @@ impl<'a> Packer<'a> {
             BlobType::Data => &self.data,
             BlobType::Tree => &self.trees,
         };
-        let full = {
+        let length = u32::try_from(sealed.len()).map_err(|_| RepoError::Stopped)?;
+        let pack = {
             let mut b = builder.lock();
+            if b.buffer.capacity() == 0
+                && let Some(spare) = self.spare.lock().pop()
+            {
+                b.buffer = spare;
+            }
             let offset = u32::try_from(b.buffer.len()).map_err(|_| RepoError::Stopped)?;
-            let length = u32::try_from(sealed.len()).map_err(|_| RepoError::Stopped)?;
             b.buffer.extend_from_slice(sealed);
             b.blobs.push(PackedBlob {
                 id,
@@ -104,48 +108,31 @@ impl<'a> Packer<'a> {
             if b.buffer.len() < PACK_SIZE {
                 return Ok(());
             }
-            std::mem::replace(&mut *b, Builder::new())
+            std::mem::take(&mut *b)
         };
-        self.send(full, kind)
+        self.send(Full { pack, kind })
     }
 
-    fn send(&self, full: Builder, kind: BlobType) -> RepoResult<()> {
-        let full = Full {
-            buffer: full.buffer,
-            blobs: full.blobs,
-            tree: kind == BlobType::Tree,
-        };
-        self.full.send(full).map_err(|_| RepoError::Stopped)
+    fn send(&self, full: Full) -> RepoResult<()> {
+        let sender = self.full.lock().clone();
+        sender.and_then(|s| s.send(full).ok()).ok_or(RepoError::Stopped)
     }
 
-    /// Sends the packs that are not full yet.
-    pub(crate) fn flush(&self) -> RepoResult<()> {
+    /// Sends the packs that are not full yet and lets the writers end.
+    pub(crate) fn close(&self) -> RepoResult<()> {
         for (builder, kind) in [(&self.data, BlobType::Data), (&self.trees, BlobType::Tree)] {
-            let rest = std::mem::replace(
-                &mut *builder.lock(),
-                Builder {
-                    buffer: Vec::new(),
-                    blobs: Vec::new(),
-                },
-            );
-            if !rest.blobs.is_empty() {
-                self.send(rest, kind)?;
+            let pack = std::mem::take(&mut *builder.lock());
+            if !pack.blobs.is_empty() {
+                self.send(Full { pack, kind })?;
             }
         }
+        *self.full.lock() = None;
         Ok(())
     }
 
     /// Writes packs until [`Packer::close`]. Run by several threads.
-    pub(crate) fn write_loop(&self, progress: &Progress, done: &Receiver<()>) {
-        loop {
-            let full = crossbeam_channel::select_biased! {
-                recv(self.receive) -> full => full,
-                recv(done) -> _ => match self.receive.try_recv() {
-                    Ok(full) => Ok(full),
-                    Err(_) => return,
-                },
-            };
-            let Ok(full) = full else { return };
+    pub(crate) fn write_loop(&self, progress: &Progress) {
+        while let Ok(full) = self.waiting.recv() {
             // After a failure the rest is dropped, so that nobody waits for room.
             if self.has_failed() {
                 continue;
@@ -158,31 +145,31 @@ impl<'a> Packer<'a> {
 
     fn write(&self, full: Full, progress: &Progress) -> RepoResult<()> {
         let Full {
-            mut buffer,
-            blobs,
-            tree,
+            pack: Builder { mut buffer, blobs },
+            kind,
         } = full;
         pack::finish(&self.key, &blobs, &mut buffer)?;
         let id = Id::of(&buffer);
         self.repo
             .backend()
             .put(FileKind::Pack, &id.to_string(), &buffer)?;
-        if tree {
+        if kind == BlobType::Tree {
             self.repo.cache_pack(id, &buffer);
         }
         Progress::add(&progress.uploaded, buffer.len() as u64);
-        drop(buffer);
+        buffer.clear();
+        self.spare.lock().push(buffer);
         self.repo.index().write().add(id, &blobs);
         let due = {
             let mut written = self.written.lock();
+            written.blobs += blobs.len();
             written.packs.push(IndexPack::new(id, &blobs));
-            let due = written.packs.len() >= PACKS_PER_INDEX || written.since.elapsed() > INDEX_EVERY;
-            if due {
-                written.since = Instant::now();
-                std::mem::take(&mut written.packs)
-            } else {
-                Vec::new()
+            if written.blobs < BLOBS_PER_INDEX && written.since.elapsed() < INDEX_EVERY {
+                return Ok(());
             }
+            written.since = Instant::now();
+            written.blobs = 0;
+            std::mem::take(&mut written.packs)
         };
         self.write_index(due, progress)
     }
@@ -192,7 +179,7 @@ impl<'a> Packer<'a> {
             return Ok(());
         }
         let file = IndexFile {
-            supersedes: Vec::new(),
+            supersedes: &[],
             packs,
         };
         let size = self.repo.save_json(FileKind::Index, &file)?.1;

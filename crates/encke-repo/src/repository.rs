@@ -3,8 +3,8 @@
 use crate::chunker::Chunker;
 use crate::crypto::{Key, random};
 use crate::error::{RepoError, RepoResult};
-use crate::id::Id;
-use crate::index::{Index, IndexFile, Location};
+use crate::id::{Id, IdSet};
+use crate::index::{Index, Location};
 use crate::keys::{self, KeyInfo};
 use crate::node::{Node, NodeType, Tree};
 use crate::pack::BlobType;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// First byte of a compressed file that is not a pack.
 const COMPRESSED: u8 = 2;
@@ -34,6 +35,7 @@ struct ConfigFile {
 
 #[derive(Deserialize)]
 struct LockFile {
+    #[serde(with = "crate::gotext::time")]
     time: jiff::Timestamp,
     #[serde(default)]
     exclusive: bool,
@@ -277,36 +279,46 @@ impl Repository {
                 .filter(|n| !loaded.contains(n))
                 .collect()
         };
-        let next = std::sync::atomic::AtomicUsize::new(0);
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new(Vec::new());
         let load = || -> RepoResult<()> {
-            loop {
-                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let Some(name) = names.get(at) else { return Ok(()) };
+            while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let text = match self.load_file(FileKind::Index, name) {
                     // Replaced by another program while we were loading.
                     Err(RepoError::Storage(StorageError::NotFound(_))) => continue,
                     r => r?,
                 };
-                let file: IndexFile = serde_json::from_slice(&text)
+                let file = crate::index::parse(&text)
                     .map_err(|e| RepoError::Damaged(format!("index {name}: {e}")))?;
-                let mut packs = Vec::with_capacity(file.packs.len());
-                for pack in &file.packs {
-                    packs.push((pack.id, pack.packed()?));
-                }
-                let mut index = self.index.write();
-                for (id, blobs) in packs {
-                    index.add(id, &blobs);
-                }
-                drop(index);
-                self.loaded.lock().insert(name.clone());
+                found.lock().push((name, file));
             }
+            Ok(())
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.backend.parallel()).map(|_| scope.spawn(load)).collect();
+            let threads = self.backend.parallel().min(names.len());
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
             threads
                 .into_iter()
                 .try_for_each(|t| t.join().map_err(|_| RepoError::Stopped)?)
-        })
+        })?;
+        let found = found.into_inner();
+        if found.is_empty() {
+            return Ok(());
+        }
+        // A file that another one replaces may name packs that are gone by now.
+        let replaced: IdSet = found
+            .iter()
+            .flat_map(|(_, file)| file.supersedes.iter().copied())
+            .collect();
+        let mut loaded = self.loaded.lock();
+        loaded.extend(found.iter().map(|(name, _)| (*name).clone()));
+        let current = found
+            .into_iter()
+            .filter(|(name, _)| Id::parse(name).is_some_and(|id| !replaced.contains(&id)));
+        self.index
+            .write()
+            .extend(current.flat_map(|(_, file)| file.packs));
+        Ok(())
     }
 
     /// Opens the sealed bytes of a blob and checks them against its name.
@@ -404,7 +416,7 @@ impl Repository {
                 Err(e) => damaged.push(format!("snapshot {name}: {e}")),
             }
         }
-        out.sort_by(|a, b| (a.time, a.id).cmp(&(b.time, b.id)));
+        out.sort_by_key(|s| (s.time, s.id));
         Ok((out, damaged))
     }
 

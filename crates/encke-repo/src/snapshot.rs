@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     /// When it was taken.
+    #[serde(with = "crate::gotext::time")]
     pub time: Timestamp,
     /// The snapshot that unchanged files were taken from.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,10 @@
 //! Folders whose listings are being made.
 
-use super::{Shared, save};
+use super::Shared;
+use super::save::Worker;
 use crate::id::Id;
 use crate::node::Node;
+use crate::pack::BlobType;
 use crate::progress::Progress;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -57,6 +59,15 @@ impl Dir {
         })
     }
 
+    /// Completes the folder's own node.
+    pub(super) fn set_xattrs(&self, xattrs: Vec<(String, Vec<u8>)>) {
+        if let Some(parent) = &self.parent
+            && let Some(node) = parent.node.lock().as_mut()
+        {
+            node.xattrs = xattrs;
+        }
+    }
+
     /// Reserves the places of `n` entries.
     pub(super) fn reserve(&self, n: usize) {
         self.slots.lock().resize_with(n, || None);
@@ -64,15 +75,21 @@ impl Dir {
     }
 
     /// Fills an entry's place; `None` leaves the entry out.
-    pub(super) fn fill(self: &Arc<Self>, slot: usize, text: Option<String>, shared: &Shared) {
+    pub(super) fn fill(
+        self: &Arc<Self>,
+        slot: usize,
+        text: Option<String>,
+        worker: &mut Worker,
+        shared: &Shared,
+    ) {
         if let Some(text) = text {
             self.slots.lock()[slot] = Some(text);
         }
-        self.release(shared);
+        self.release(worker, shared);
     }
 
     /// One entry less to wait for. Whoever brings it to none makes the listing, and so on upwards.
-    pub(super) fn release(self: &Arc<Self>, shared: &Shared) {
+    pub(super) fn release(self: &Arc<Self>, worker: &mut Worker, shared: &Shared) {
         let mut dir = self.clone();
         loop {
             if dir.pending.fetch_sub(1, Ordering::AcqRel) != 1 {
@@ -90,7 +107,7 @@ impl Dir {
             }
             json.push_str("]}\n");
             drop(slots);
-            let id = match save::tree(json.as_bytes(), shared) {
+            let id = match worker.blob(BlobType::Tree, json.as_bytes(), shared) {
                 Ok(id) => id,
                 Err(e) => {
                     shared.fail(e);
@@ -104,9 +121,7 @@ impl Dir {
             Progress::add(&shared.progress.dirs_done, 1);
             if let Some(mut node) = parent.node.lock().take() {
                 node.subtree = Some(id);
-                let mut text = String::with_capacity(400);
-                node.write_json(&mut text);
-                parent.dir.slots.lock()[parent.slot] = Some(text);
+                parent.dir.slots.lock()[parent.slot] = Some(node.to_json());
             }
             let up = parent.dir.clone();
             dir = up;

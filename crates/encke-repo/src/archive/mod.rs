@@ -1,12 +1,17 @@
-//! Backup: threads walk the folders and read what changed, others hash, compress and seal, others write packs. Every
-//! queue between them is short, so memory is bounded by the number of threads and not by what is backed up.
+//! Backup: each thread takes the piece of work that is closest to being finished (see [`pool`]): a chunk of a large file
+//! to hash, compress and seal; a few files to read; a folder to look into. Small files stay in one thread, and its
+//! cache, from reading to the sealed chunk. Other threads write packs. What waits is bounded by the number of threads and
+//! not by what is backed up.
 //!
 //! A folder's listing is made by whichever thread finishes its last entry; nobody waits for a subfolder.
 
+mod buffer;
 mod builder;
+mod pool;
 mod read;
 mod save;
 mod walk;
+mod xattr;
 
 use crate::error::{RepoError, RepoResult};
 use crate::id::Id;
@@ -16,15 +21,18 @@ use crate::packer::Packer;
 use crate::progress::{Cancel, Progress, Warn};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
+use buffer::Spare;
 use builder::Root;
-use crossbeam_channel::{Sender, bounded};
 use encke_storage::FileKind;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use pool::{Pool, Task};
+use save::Worker;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::ScopedJoinHandle;
 
 /// Decides by full path (and whether it is a folder) what is left out. A folder that is left out is not entered.
 pub type Exclude = Arc<dyn Fn(&Path, bool) -> bool + Send + Sync>;
@@ -42,13 +50,19 @@ pub struct BackupOptions {
     pub hostname: String,
     /// Snapshot to take unchanged files from; `None` reads everything.
     pub parent: Option<Snapshot>,
+    /// Take a file as unchanged although its change time differs.
+    pub ignore_ctime: bool,
+    /// Take a file as unchanged although its inode number differs.
+    pub ignore_inode: bool,
+    /// User name for the snapshot; the process's if empty.
+    pub username: String,
     /// Time of the snapshot; now if `None`.
     pub time: Option<Timestamp>,
     /// Stay on the file system of each path.
     pub one_file_system: bool,
     /// Compression, 1 (fastest) to 5 (smallest); 4 is the default.
     pub compression: u8,
-    /// Threads that walk and read, and as many that hash and compress; 0 for the machine's cores.
+    /// Threads that read, hash and compress; 0 for the machine's cores.
     pub threads: usize,
     /// Kept with the snapshot.
     pub program: String,
@@ -62,6 +76,9 @@ impl Default for BackupOptions {
             tags: Vec::new(),
             hostname: String::new(),
             parent: None,
+            ignore_ctime: false,
+            ignore_inode: false,
+            username: String::new(),
             time: None,
             one_file_system: false,
             compression: 4,
@@ -122,7 +139,8 @@ struct Shared<'a> {
     packer: Packer<'a>,
     /// Blobs being saved by this backup.
     saving: Mutex<crate::id::IdSet>,
-    chunks: Sender<save::Job>,
+    pool: Pool,
+    spare: Spare,
     counters: Counters,
     root: Root,
     error: Mutex<Option<RepoError>>,
@@ -144,6 +162,13 @@ impl Shared<'_> {
             self.stop.store(true, Relaxed);
         }
         self.stop.load(Relaxed)
+    }
+
+    /// Shows what is being worked on, if nobody is looking just now.
+    fn show(&self, path: &Path) {
+        if let Some(mut current) = self.progress.current.try_lock() {
+            path.to_string_lossy().as_ref().clone_into(&mut current);
+        }
     }
 
     fn warning(&self, path: &Path, message: &str) {
@@ -220,63 +245,59 @@ impl Repository {
         self.load_index()?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let threads = if options.threads == 0 {
-            cores.clamp(1, 16)
+            cores.clamp(2, 16)
         } else {
             options.threads.min(64)
         };
         let writers = self.backend().parallel();
-        let (chunks, jobs) = bounded(threads * 2);
-        let (done, ended) = bounded::<()>(0);
         let shared = Shared {
             repo: self,
             options,
             progress,
             cancel,
             warn,
-            owners: Owners::load(),
-            packer: Packer::new(self, self.key().clone(), writers),
+            owners: Owners::default(),
+            packer: Packer::new(self, writers),
             saving: Mutex::default(),
-            chunks,
+            pool: Pool::new(threads),
+            spare: Spare::default(),
             counters: Counters::default(),
             root: Root::default(),
             error: Mutex::new(None),
             stop: AtomicBool::new(false),
             level: zstd_level(options.compression),
         };
-        let tasks = walk::Tasks::default();
         let uploaded = Progress::get(&progress.uploaded);
+        let stream = match source {
+            Source::Folders(targets) => {
+                shared.pool.push_folder(walk::Folder::root(
+                    targets,
+                    options.parent.as_ref().map(|p| p.tree),
+                ));
+                None
+            }
+            Source::Stream(path, input) => {
+                shared.pool.begin();
+                Some((path, input))
+            }
+        };
         std::thread::scope(|scope| {
             for _ in 0..writers {
-                scope.spawn(|| shared.packer.write_loop(progress, &ended));
+                scope.spawn(|| shared.packer.write_loop(progress));
             }
-            let savers: Vec<_> = (0..threads)
-                .map(|_| {
-                    let jobs = jobs.clone();
-                    scope.spawn(|| save::run(jobs, &shared))
-                })
-                .collect();
-            let walkers: Vec<_> = match source {
-                Source::Folders(targets) => {
-                    tasks.push(walk::Task::root(targets, options.parent.as_ref().map(|p| p.tree)));
-                    (0..threads)
-                        .map(|_| scope.spawn(|| walk::run(&tasks, &shared)))
-                        .collect()
-                }
-                Source::Stream(path, input) => vec![scope.spawn(|| read::stream(path, input, &shared))],
-            };
-            let mut whole = walkers.into_iter().all(|t| t.join().is_ok());
-            // One order to stop for each saving thread, behind all work.
-            for _ in 0..threads {
-                let _ = shared.chunks.send(save::Job::Stop);
+            let mut workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(&shared))).collect();
+            if let Some((path, input)) = stream {
+                let shared = &shared;
+                workers.push(scope.spawn(move || read_stream(path, input, shared)));
             }
-            whole &= savers.into_iter().all(|t| t.join().is_ok());
-            if !whole {
+            // All are waited for before it is decided.
+            let ended: Vec<_> = workers.into_iter().map(ScopedJoinHandle::join).collect();
+            if ended.iter().any(Result::is_err) {
                 shared.fail(RepoError::Stopped);
             }
-            if let Err(e) = shared.packer.flush() {
+            if let Err(e) = shared.packer.close() {
                 shared.fail(e);
             }
-            drop(done);
         });
         if let Some(e) = shared.packer.failure() {
             return Err(e);
@@ -323,7 +344,11 @@ impl Repository {
                 .map(|p| p.to_string_lossy().into_owned())
                 .collect(),
             hostname: host,
-            username: crate::owners::current_user(),
+            username: if options.username.is_empty() {
+                crate::owners::current_user()
+            } else {
+                options.username.clone()
+            },
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             tags: options.tags.clone(),
@@ -332,6 +357,33 @@ impl Repository {
         };
         Ok(self.save_json(FileKind::Snapshot, &snapshot)?.0)
     }
+}
+
+/// Takes what there is to do until all is done.
+fn work(shared: &Shared) {
+    let mut worker = match Worker::new(shared.level) {
+        Ok(worker) => worker,
+        Err(e) => return shared.fail(e),
+    };
+    while let Some(task) = shared.pool.take() {
+        if !shared.stopped() {
+            match task {
+                Task::Chunk(chunk) => chunk.save(&mut worker, shared),
+                Task::Files(batch) => batch.save(&mut worker, shared),
+                Task::Folder(folder) => folder.list(&mut worker, shared),
+            }
+        }
+        shared.pool.done();
+    }
+}
+
+/// Reads a stream and leaves its chunks to the other threads.
+fn read_stream(path: &Path, input: &mut (dyn Read + Send), shared: &Shared) {
+    match Worker::new(shared.level) {
+        Ok(mut worker) => read::stream(path, input, &mut worker, shared),
+        Err(e) => shared.fail(e),
+    }
+    shared.pool.done();
 }
 
 /// A node for something that has no file behind it.
@@ -345,8 +397,8 @@ fn plain_node(name: &[u8], kind: NodeType, mode: u32, time: Timestamp) -> Node {
         ctime: time,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        user: String::new(),
-        group: String::new(),
+        user: "".into(),
+        group: "".into(),
         inode: 0,
         device_id: 0,
         size: 0,

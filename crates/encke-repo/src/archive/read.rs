@@ -1,110 +1,205 @@
-//! Reading a file: cut into chunks where restic would cut, handed over chunk by chunk.
+//! Reading files: a small one at once, a large one cut into chunks where restic would cut.
 
+use super::buffer::Buffer;
 use super::builder::Dir;
-use super::save::FileState;
-use super::{Shared, plain_node};
+use super::save::{FileState, Worker};
+use super::{Shared, plain_node, xattr};
 use crate::chunker::{MAX, MIN};
 use crate::error::RepoError;
 use crate::node::{Node, NodeType};
+use crate::pack::BlobType;
 use crate::progress::Progress;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-/// Bytes asked for at once while a large file is read.
-const BLOCK: usize = 1024 * 1024;
+/// Bytes of a large file read and cut at once: they are still in the core's cache when they are cut.
+const BLOCK: usize = 256 * 1024;
 
-/// Reads a file and hands its chunks over. `node` is what `lstat` told.
-pub(super) fn file(path: &Path, node: Node, dir: &Arc<Dir>, slot: usize, shared: &Shared) {
-    let expected = node.size;
-    let (inode, device) = (node.inode, node.device_id);
-    let state = FileState::new(dir.clone(), slot, node);
-    let result = open(path, inode, device).and_then(|mut file| chunks(&mut file, expected, &state, shared));
-    match result {
-        Ok(Some(size)) => state.finish(size, shared),
-        // Cancelled: nothing is finished any more.
-        Ok(None) => {}
-        Err(e) => {
-            shared.warning(path, &e.to_string());
-            state.abort(shared);
+/// Files of one folder.
+pub(super) struct Batch {
+    pub path: Arc<Path>,
+    /// The folder, open.
+    pub at: Arc<OwnedFd>,
+    pub dir: Arc<Dir>,
+    /// Places in the listing, and what `lstat` told.
+    pub files: Vec<(usize, Node)>,
+}
+
+impl Batch {
+    /// Reads and saves the files.
+    pub(super) fn save(self, worker: &mut Worker, shared: &Shared) {
+        for (slot, mut node) in self.files {
+            if shared.stopped() {
+                return;
+            }
+            let path = self.path.join(OsStr::from_bytes(&node.name));
+            shared.show(&path);
+            let file = match open(&self.at, &node) {
+                Ok(file) => file,
+                Err(e) => {
+                    shared.warning(&path, &e.to_string());
+                    self.dir.fill(slot, None, worker, shared);
+                    continue;
+                }
+            };
+            node.xattrs = xattr::of_open(&file, &path, shared);
+            let mut file = File::from(file);
+            if node.size <= MIN as u64 {
+                small(&mut file, &path, node, &self.dir, slot, worker, shared);
+            } else {
+                large(
+                    &mut file,
+                    Buffer::default(),
+                    &path,
+                    node,
+                    &self.dir,
+                    slot,
+                    worker,
+                    shared,
+                );
+            }
         }
     }
 }
 
 /// Opens what the walk found, not what may have taken its place: neither a link nor a pipe that would never end.
-fn open(path: &Path, inode: u64, device: u64) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOATIME;
-    let open = |flags: rustix::fs::OFlags| {
-        let flags = i32::try_from(flags.bits()).unwrap_or_default();
-        File::options().read(true).custom_flags(flags).open(path)
-    };
-    let file = match open(flags) {
+fn open(at: &OwnedFd, node: &Node) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match rustix::fs::openat(at, node.name.as_slice(), flags | OFlags::NOATIME, Mode::empty()) {
         // Only a file's owner may leave its access time alone.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => open(flags - rustix::fs::OFlags::NOATIME)?,
+        Err(Errno::PERM) => rustix::fs::openat(at, node.name.as_slice(), flags, Mode::empty())?,
         r => r?,
     };
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.ino() != inode || meta.dev() != device {
+    let stat = rustix::fs::fstat(&file)?;
+    if stat.st_ino != node.inode || stat.st_dev != node.device_id {
         return Err(io::Error::other("was replaced while the backup ran"));
     }
     Ok(file)
 }
 
-/// Answers the bytes read, or nothing when the backup was stopped.
+/// Saves a file of at most one chunk; it never leaves this thread.
+fn small(
+    file: &mut File,
+    path: &Path,
+    mut node: Node,
+    dir: &Arc<Dir>,
+    slot: usize,
+    worker: &mut Worker,
+    shared: &Shared,
+) {
+    let expected = usize::try_from(node.size).unwrap_or(MIN);
+    let mut buffer = std::mem::take(&mut worker.buffer);
+    buffer.clear();
+    loop {
+        // One byte more than expected shows that the file has grown.
+        match buffer.read(file, expected + 1) {
+            // All that was expected and not a byte more: the end, without asking again.
+            Ok(n) if n == 0 || buffer.len() == expected => break,
+            Ok(_) if buffer.len() > expected => {
+                return large(file, buffer, path, node, dir, slot, worker, shared);
+            }
+            Ok(_) => {}
+            Err(e) => {
+                shared.warning(path, &e.to_string());
+                return dir.fill(slot, None, worker, shared);
+            }
+        }
+    }
+    node.size = buffer.len() as u64;
+    if !buffer.is_empty() {
+        shared.counters.chunks.fetch_add(1, Relaxed);
+        match worker.blob(BlobType::Data, &buffer, shared) {
+            Ok(id) => node.content = vec![id],
+            Err(e) => return shared.fail(e),
+        }
+    }
+    worker.buffer = buffer;
+    Progress::add(&shared.progress.bytes_done, node.size);
+    Progress::add(&shared.progress.files_done, 1);
+    dir.fill(slot, Some(node.to_json()), worker, shared);
+}
+
+/// Cuts a file into chunks.
+#[allow(clippy::too_many_arguments)]
+fn large(
+    file: &mut File,
+    start: Buffer,
+    path: &Path,
+    node: Node,
+    dir: &Arc<Dir>,
+    slot: usize,
+    worker: &mut Worker,
+    shared: &Shared,
+) {
+    let state = FileState::new(dir.clone(), slot, node);
+    match chunks(file, start, &state, worker, shared) {
+        Ok(Some(size)) => state.finish(size, worker, shared),
+        // Cancelled: nothing is finished any more.
+        Ok(None) => {}
+        Err(e) => {
+            shared.warning(path, &e.to_string());
+            state.abort(worker, shared);
+        }
+    }
+}
+
+/// Answers the bytes read, or nothing when the backup was stopped. `start` was read already.
 fn chunks(
     input: &mut dyn Read,
-    expected: u64,
+    start: Buffer,
     state: &Arc<FileState>,
+    worker: &mut Worker,
     shared: &Shared,
 ) -> io::Result<Option<u64>> {
     let chunker = shared.repo.chunker();
     let mut total = 0u64;
-    // A small file is one chunk in a buffer of its own size; one more byte shows that it has grown.
-    let first = usize::try_from(expected.saturating_add(1))
-        .unwrap_or(usize::MAX)
-        .min(2 * MAX);
-    let mut buffer: Vec<u8> = Vec::with_capacity(first);
-    let mut ended = false;
-    while !ended || !buffer.is_empty() {
+    let mut buffer = if start.is_empty() {
+        shared.spare.take()
+    } else {
+        start
+    };
+    let mut seen = 0;
+    loop {
         if shared.stopped() {
             return Ok(None);
         }
-        while !ended && buffer.len() < MAX {
-            let want = if buffer.len() < first {
-                first - buffer.len()
-            } else {
-                BLOCK
-            };
-            let n = input.take(want as u64).read_to_end(&mut buffer)?;
-            ended = n < want;
+        if let Some(cut) = chunker.find(&buffer, seen) {
+            let mut rest = shared.spare.take();
+            rest.append(&buffer[cut..]);
+            buffer.truncate(cut);
+            total += cut as u64;
+            state.chunk(std::mem::replace(&mut buffer, rest), worker, shared);
+            seen = 0;
+            continue;
         }
-        if buffer.is_empty() {
+        seen = buffer.len();
+        // No cut is possible before the smallest size.
+        let want = if seen < MIN {
+            MIN - seen
+        } else {
+            BLOCK.min(MAX - seen)
+        };
+        if buffer.read(input, want)? == 0 {
             break;
         }
-        let cut = chunker.cut(&buffer);
-        let chunk = if cut == buffer.len() {
-            std::mem::take(&mut buffer)
-        } else {
-            let mut rest = Vec::with_capacity(2 * MAX);
-            rest.extend_from_slice(&buffer[cut..]);
-            let mut chunk = std::mem::replace(&mut buffer, rest);
-            chunk.truncate(cut);
-            if cut < MIN * 2 {
-                chunk.shrink_to_fit();
-            }
-            chunk
-        };
-        total += chunk.len() as u64;
-        state.chunk(chunk, shared);
+    }
+    total += buffer.len() as u64;
+    if !buffer.is_empty() {
+        state.chunk(buffer, worker, shared);
     }
     Ok(Some(total))
 }
 
 /// Backs up a stream as the only file of the snapshot, at an absolute path.
-pub(super) fn stream(path: &Path, input: &mut (dyn Read + Send), shared: &Shared) {
+pub(super) fn stream(path: &Path, input: &mut (dyn Read + Send), worker: &mut Worker, shared: &Shared) {
     let now = jiff::Timestamp::now();
     let names: Vec<&[u8]> = path
         .components()
@@ -129,15 +224,12 @@ pub(super) fn stream(path: &Path, input: &mut (dyn Read + Send), shared: &Shared
     parent.reserve(1);
     let state = FileState::new(parent.clone(), 0, plain_node(last, NodeType::File, 0o600, now));
     Progress::add(&shared.progress.files_total, 1);
-    shared
-        .counters
-        .new
-        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    match chunks(input, MAX as u64, &state, shared) {
+    shared.counters.new.fetch_add(1, Relaxed);
+    match chunks(input, Buffer::default(), &state, worker, shared) {
         Ok(Some(size)) => {
-            state.finish(size, shared);
+            state.finish(size, worker, shared);
             for dir in dirs.iter().rev() {
-                dir.release(shared);
+                dir.release(worker, shared);
             }
         }
         Ok(None) => {}

@@ -1,16 +1,18 @@
 //! Chunks on their way into packs: hash, look up, compress, seal.
 
 use super::Shared;
+use super::buffer::Buffer;
 use super::builder::Dir;
-use crate::error::RepoResult;
+use crate::chunker::MIN;
+use crate::crypto::{IV_SIZE, OVERHEAD};
+use crate::error::{RepoError, RepoResult};
 use crate::id::Id;
 use crate::node::Node;
 use crate::pack::BlobType;
 use crate::progress::Progress;
-use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
-use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Content is tried on this many bytes before a whole chunk is compressed.
@@ -18,7 +20,7 @@ const PROBE: usize = 16 * 1024;
 /// Chunks smaller than this are compressed without trying.
 const PROBE_FROM: usize = 128 * 1024;
 
-/// A file whose chunks are being saved.
+/// A file of more than one chunk, while its chunks are being saved.
 pub(super) struct FileState {
     dir: Arc<Dir>,
     slot: usize,
@@ -26,6 +28,13 @@ pub(super) struct FileState {
     content: Mutex<Vec<Id>>,
     /// Chunks not saved, and one for the reader while it reads.
     pending: AtomicUsize,
+}
+
+/// A chunk of a large file.
+pub(super) struct Chunk {
+    data: Buffer,
+    file: Arc<FileState>,
+    place: usize,
 }
 
 impl FileState {
@@ -40,150 +49,150 @@ impl FileState {
         })
     }
 
-    /// Hands a chunk to the saving threads.
-    pub(super) fn chunk(self: &Arc<Self>, data: Vec<u8>, shared: &Shared) {
+    /// The next chunk of the file: left to another thread, or saved here and now if they have enough to do.
+    pub(super) fn chunk(self: &Arc<Self>, data: Buffer, worker: &mut Worker, shared: &Shared) {
         let place = {
             let mut content = self.content.lock();
             content.push(Id::default());
             content.len() - 1
         };
         self.pending.fetch_add(1, Ordering::AcqRel);
-        let job = Job::Chunk {
+        if let Some(chunk) = shared.pool.offer(Chunk {
             data,
             file: self.clone(),
             place,
-        };
-        // The saving threads run until they are told to stop, after all readers have ended.
-        let _ = shared.chunks.send(job);
+        }) {
+            chunk.save(worker, shared);
+        }
     }
 
     /// The reader has come to the end: the file's real size is known.
-    pub(super) fn finish(self: &Arc<Self>, size: u64, shared: &Shared) {
+    pub(super) fn finish(self: &Arc<Self>, size: u64, worker: &mut Worker, shared: &Shared) {
         self.node.lock().size = size;
-        self.release(shared);
+        self.release(worker, shared);
     }
 
     /// The file can not be read: it is left out.
-    pub(super) fn abort(self: &Arc<Self>, shared: &Shared) {
+    pub(super) fn abort(self: &Arc<Self>, worker: &mut Worker, shared: &Shared) {
         // The place stays reserved: chunks on their way must not complete the file.
         self.pending.fetch_add(1, Ordering::AcqRel);
-        self.dir.fill(self.slot, None, shared);
+        self.dir.fill(self.slot, None, worker, shared);
     }
 
-    fn release(self: &Arc<Self>, shared: &Shared) {
+    fn release(self: &Arc<Self>, worker: &mut Worker, shared: &Shared) {
         if self.pending.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
         let mut node = self.node.lock();
         node.content = std::mem::take(&mut *self.content.lock());
-        let mut text = String::with_capacity(400 + node.content.len() * 67);
-        node.write_json(&mut text);
+        let text = node.to_json();
         Progress::add(&shared.progress.files_done, 1);
         drop(node);
-        self.dir.fill(self.slot, Some(text), shared);
+        self.dir.fill(self.slot, Some(text), worker, shared);
     }
 }
 
-pub(super) enum Job {
-    Chunk {
-        data: Vec<u8>,
-        file: Arc<FileState>,
-        place: usize,
-    },
-    Stop,
-}
-
-pub(super) fn run(jobs: Receiver<Job>, shared: &Shared) {
-    while let Ok(Job::Chunk { data, file, place }) = jobs.recv() {
+impl Chunk {
+    pub(super) fn save(self, worker: &mut Worker, shared: &Shared) {
         if shared.stopped() {
-            continue;
+            return;
         }
+        let Self { data, file, place } = self;
         shared.counters.chunks.fetch_add(1, Ordering::Relaxed);
-        match blob(BlobType::Data, &data, shared) {
+        match worker.blob(BlobType::Data, &data, shared) {
             Ok(id) => {
                 file.content.lock()[place] = id;
                 Progress::add(&shared.progress.bytes_done, data.len() as u64);
-                file.release(shared);
+                shared.spare.give(data);
+                file.release(worker, shared);
             }
             Err(e) => shared.fail(e),
         }
     }
 }
 
-/// Saves a folder's listing.
-pub(super) fn tree(json: &[u8], shared: &Shared) -> RepoResult<Id> {
-    blob(BlobType::Tree, json, shared)
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
-}
-
-#[derive(Default)]
-struct Scratch {
-    level: i32,
-    compressor: Option<zstd::bulk::Compressor<'static>>,
-    packed: Vec<u8>,
+/// What a thread keeps from one chunk to the next.
+pub(super) struct Worker {
+    compressor: zstd::bulk::Compressor<'static>,
+    /// The chunk as it goes into the pack.
     sealed: Vec<u8>,
+    /// Small files are read into it.
+    pub(super) buffer: Buffer,
 }
 
-fn blob(kind: BlobType, content: &[u8], shared: &Shared) -> RepoResult<Id> {
-    let id = Id::of(content);
-    if shared.repo.index().read().has(kind, &id) || !shared.saving.lock().insert(id) {
-        return Ok(id);
+impl Worker {
+    pub(super) fn new(level: i32) -> RepoResult<Self> {
+        let compressor = zstd::bulk::Compressor::new(level)
+            .map_err(|e| RepoError::Invalid(format!("compression: {e}")))?;
+        Ok(Self {
+            compressor,
+            sealed: Vec::new(),
+            buffer: Buffer::default(),
+        })
     }
-    shared.counters.blobs.fetch_add(1, Ordering::Relaxed);
-    shared
-        .counters
-        .added
-        .fetch_add(content.len() as u64, Ordering::Relaxed);
-    SCRATCH.with_borrow_mut(|s| {
-        let packed = s.compress(content, shared.level);
-        s.sealed.clear();
-        let (text, uncompressed) = if packed {
-            (
-                s.packed.as_slice(),
-                u32::try_from(content.len()).unwrap_or_default(),
-            )
-        } else {
-            (content, 0)
-        };
-        shared.repo.key().seal(text, &mut s.sealed)?;
-        shared.packer.add(kind, id, &s.sealed, uncompressed)
-    })?;
-    Ok(id)
-}
 
-impl Scratch {
-    /// Compresses into `packed`; tells whether that was worth it.
-    fn compress(&mut self, content: &[u8], level: i32) -> bool {
-        if self.compressor.is_none() || self.level != level {
-            self.compressor = zstd::bulk::Compressor::new(level).ok();
-            self.level = level;
+    /// Saves a blob unless the repository has it, and answers its name.
+    pub(super) fn blob(&mut self, kind: BlobType, content: &[u8], shared: &Shared) -> RepoResult<Id> {
+        let id = name(content);
+        if shared.repo.index().read().has(kind, &id) || !shared.saving.lock().insert(id) {
+            return Ok(id);
         }
-        let Some(compressor) = &mut self.compressor else {
-            return false;
+        shared.counters.blobs.fetch_add(1, Ordering::Relaxed);
+        shared
+            .counters
+            .added
+            .fetch_add(content.len() as u64, Ordering::Relaxed);
+        let uncompressed = if self.compress(content) {
+            u32::try_from(content.len()).map_err(|_| RepoError::Invalid("a listing is too long".into()))?
+        } else {
+            self.sealed.truncate(IV_SIZE);
+            self.sealed.extend_from_slice(content);
+            0
         };
+        shared.repo.key().seal_in_place(&mut self.sealed, 0)?;
+        shared.packer.add(kind, id, &self.sealed, uncompressed)?;
+        Ok(id)
+    }
+
+    /// Compresses into `sealed`, behind the room for the IV; tells whether that was worth it.
+    fn compress(&mut self, content: &[u8]) -> bool {
+        // Never shrunk, so that the room is not cleared again and again.
+        let room = IV_SIZE + zstd::zstd_safe::compress_bound(content.len());
+        if self.sealed.capacity() < room + OVERHEAD {
+            self.sealed.reserve(room + OVERHEAD - self.sealed.len());
+        }
+        self.sealed.resize(room, 0);
         if content.len() >= PROBE_FROM {
             // Content that is compressed or encrypted already shows it in any part of it.
             let worth = [content.len() / 3, content.len() - PROBE].iter().any(|&at| {
                 let part = &content[at..at + PROBE];
-                self.packed.resize(zstd::zstd_safe::compress_bound(PROBE), 0);
-                let size = compressor.compress_to_buffer(part, self.packed.as_mut_slice());
+                let size = self
+                    .compressor
+                    .compress_to_buffer(part, &mut self.sealed[IV_SIZE..]);
                 size.is_ok_and(|n| n < PROBE - PROBE / 50)
             });
             if !worth {
                 return false;
             }
         }
-        self.packed
-            .resize(zstd::zstd_safe::compress_bound(content.len()), 0);
-        match compressor.compress_to_buffer(content, self.packed.as_mut_slice()) {
+        match self
+            .compressor
+            .compress_to_buffer(content, &mut self.sealed[IV_SIZE..])
+        {
             Ok(n) if n < content.len() => {
-                self.packed.truncate(n);
+                self.sealed.truncate(IV_SIZE + n);
                 true
             }
             _ => false,
         }
     }
+}
+
+/// The content's name. Holes and blank parts of images are chunks of zeros, all of one size, whose name is known.
+fn name(content: &[u8]) -> Id {
+    static ZEROS: OnceLock<Id> = OnceLock::new();
+    if content.len() == MIN && content[..64].iter().all(|&b| b == 0) && content.iter().all(|&b| b == 0) {
+        return *ZEROS.get_or_init(|| Id::of(content));
+    }
+    Id::of(content)
 }

@@ -1,26 +1,33 @@
-//! The walk over the folders, by several threads: each takes a folder, looks at its entries, and leaves the subfolders
-//! for whoever is free. The last folder found is the first taken, so few are waiting at any time.
+//! The walk over the folders: a thread opens a folder, looks at its entries relative to it, takes over what is
+//! unchanged, and leaves files to read and subfolders to whoever is free.
 
+use super::Shared;
 use super::builder::Dir;
-use super::{Shared, read};
+use super::read::Batch;
+use super::save::Worker;
+use super::xattr;
 use crate::error::{RepoError, RepoResult};
 use crate::id::Id;
 use crate::node::{KnownNode, Node, NodeType, parse_known};
 use crate::pack::BlobType;
 use crate::progress::Progress;
 use jiff::Timestamp;
-use parking_lot::{Condvar, Mutex};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, Metadata};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Largest extended attribute kept, in bytes; the kernel's own limit.
-const MAX_XATTR: usize = 64 * 1024;
+/// Files handed over together, so that handing over costs little beside reading a small file.
+const BATCH_FILES: usize = 64;
+/// ... and their bytes, so that large files are spread over the threads.
+const BATCH_BYTES: u64 = 1024 * 1024;
+/// Room for reading a folder's entries.
+const ENTRIES: usize = 32 * 1024;
 
 /// The paths to back up, as a tree of names: what lies between them and the root is listed, not walked.
 #[derive(Default)]
@@ -55,214 +62,170 @@ impl Targets {
 }
 
 /// A folder to look at.
-pub(super) struct Task {
+pub(super) struct Folder {
     path: PathBuf,
     dir: Arc<Dir>,
     /// The folder's listing in the parent snapshot.
-    parent: Option<Id>,
+    known: Option<Id>,
     targets: Option<Targets>,
     /// File system to stay on.
     device: Option<u64>,
+    /// Whether the folder's extended attributes are still to be read.
+    wants_xattrs: bool,
 }
 
-impl Task {
-    pub(super) fn root(targets: Targets, parent: Option<Id>) -> Self {
+impl Folder {
+    pub(super) fn root(targets: Targets, known: Option<Id>) -> Self {
         let targets = (!targets.whole).then_some(targets);
         Self {
             path: "/".into(),
             dir: Dir::root(),
-            parent,
+            known,
             targets,
             device: None,
-        }
-    }
-}
-
-/// Folders waiting for a thread.
-#[derive(Default)]
-pub(super) struct Tasks {
-    state: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    tasks: Vec<Task>,
-    working: usize,
-}
-
-impl Tasks {
-    pub(super) fn push(&self, task: Task) {
-        let mut s = self.state.lock();
-        s.tasks.push(task);
-        self.changed.notify_one();
-    }
-
-    fn take(&self) -> Option<Task> {
-        let mut s = self.state.lock();
-        loop {
-            if let Some(task) = s.tasks.pop() {
-                s.working += 1;
-                return Some(task);
-            }
-            if s.working == 0 {
-                self.changed.notify_all();
-                return None;
-            }
-            self.changed.wait(&mut s);
+            wants_xattrs: false,
         }
     }
 
-    fn finished(&self) {
-        let mut s = self.state.lock();
-        s.working -= 1;
-        if s.working == 0 && s.tasks.is_empty() {
-            self.changed.notify_all();
-        }
-    }
-}
-
-pub(super) fn run(tasks: &Tasks, shared: &Shared) {
-    while let Some(task) = tasks.take() {
-        if !shared.stopped() {
-            folder(task, tasks, shared);
-        }
-        tasks.finished();
-    }
-}
-
-/// Looks at a folder's entries.
-fn folder(task: Task, tasks: &Tasks, shared: &Shared) {
-    let names = match &task.targets {
-        Some(targets) => targets.children.keys().cloned().collect(),
-        None => match entries(&task.path) {
-            Ok(names) => names,
+    /// Looks at the folder's entries.
+    pub(super) fn list(mut self, worker: &mut Worker, shared: &Shared) {
+        let mut names = Names::default();
+        let at = match open(&self.path) {
+            Ok(at) => Arc::new(at),
             Err(e) => {
-                shared.warning(&task.path, &e.to_string());
-                Vec::new()
+                shared.warning(&self.path, &e.to_string());
+                return self.dir.release(worker, shared);
             }
-        },
-    };
-    let known = match task.parent.map(|id| known_nodes(&id, shared)) {
-        Some(Err(e)) => {
-            tracing::warn!(error = %e, path = %task.path.display(), "the parent's listing can not be used");
-            Vec::new()
+        };
+        if self.wants_xattrs {
+            let xattrs = xattr::of_open(&at, &self.path, shared);
+            self.dir.set_xattrs(xattrs);
         }
-        Some(Ok(known)) => known,
-        None => Vec::new(),
-    };
-    task.dir.reserve(names.len());
-    let mut targets = task.targets;
-    let mut path = task.path;
-    for (slot, name) in names.into_iter().enumerate() {
-        if shared.stopped() {
+        match &self.targets {
+            Some(targets) => targets
+                .children
+                .keys()
+                .for_each(|name| names.add(name.as_bytes())),
+            None => {
+                if let Err(e) = names.read(&at) {
+                    shared.warning(&self.path, &e.to_string());
+                }
+            }
+        }
+        let known = self
+            .known
+            .map_or_else(Vec::new, |id| known_nodes(&id, &self.path, shared));
+        self.dir.reserve(names.ranges.len());
+        let mut found = Found::new(&self, at);
+        for slot in 0..names.ranges.len() {
+            if shared.stopped() {
+                return;
+            }
+            let name = names.get(slot);
+            let known = known
+                .binary_search_by(|k| k.node.name.as_slice().cmp(name))
+                .ok()
+                .map(|i| &known[i]);
+            let inner = self
+                .targets
+                .as_mut()
+                .and_then(|t| t.children.remove(OsStr::from_bytes(name)));
+            self.path.push(OsStr::from_bytes(name));
+            self.entry(name, slot, inner, known, &mut found, worker, shared);
+            self.path.pop();
+        }
+        found.finish_batch();
+        shared.pool.push(found.batches, found.folders);
+        self.dir.release(worker, shared);
+    }
+
+    /// Looks at one entry: fills its place, or adds it to what has to be read or walked. `self.path` is the entry's.
+    #[allow(clippy::too_many_arguments)]
+    fn entry(
+        &self,
+        name: &[u8],
+        slot: usize,
+        targets: Option<Targets>,
+        known: Option<&KnownNode>,
+        found: &mut Found,
+        worker: &mut Worker,
+        shared: &Shared,
+    ) {
+        let path = &self.path;
+        let mut fill = |text| self.dir.fill(slot, text, worker, shared);
+        let stat = match rustix::fs::statat(&*found.at, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(e) => {
+                // What vanished since its folder was read was simply deleted; what was asked for by name must be there.
+                if targets.is_some() || e != Errno::NOENT {
+                    shared.warning(path, &std::io::Error::from(e).to_string());
+                }
+                return fill(None);
+            }
+        };
+        let asked = targets.is_some();
+        let inner = targets.filter(|t| !t.whole);
+        let Some(kind) = kind_of(&stat) else {
+            shared.warning(path, "is of an unknown type");
+            return fill(None);
+        };
+        let is_dir = kind == NodeType::Dir;
+        // A socket is nothing without the program that listens; restic leaves it out too.
+        if kind == NodeType::Socket
+            || (inner.is_none() && shared.options.exclude.as_ref().is_some_and(|x| x(path, is_dir)))
+        {
+            return fill(None);
+        }
+        let known = known.filter(|k| k.node.kind == kind);
+        if is_dir {
+            let mut node = node(name, &stat, kind, shared);
+            // The change time changes with the extended attributes.
+            let same = known.filter(|k| same_inode(&k.node, &node) && k.node.ctime == node.ctime);
+            if let Some(known) = same {
+                node.xattrs.clone_from(&known.node.xattrs);
+            }
+            let dir = Dir::child(&self.dir, slot, node);
+            if !asked && self.device.is_some_and(|d| d != stat.st_dev) {
+                // A mount point: its folder is kept, its content is another file system's.
+                return dir.release(worker, shared);
+            }
+            let device = (shared.options.one_file_system && inner.is_none()).then_some(stat.st_dev);
+            found.folders.push(Folder {
+                path: path.clone(),
+                dir,
+                known: known.and_then(|k| k.node.subtree),
+                targets: inner,
+                device,
+                wants_xattrs: same.is_none(),
+            });
             return;
         }
-        path.push(&name);
-        let inner = targets.as_mut().and_then(|t| t.children.remove(&name));
-        let known = known
-            .binary_search_by(|k| k.node.name.as_slice().cmp(name.as_bytes()))
-            .ok()
-            .map(|i| &known[i]);
-        let place = Place {
-            dir: &task.dir,
-            slot,
-            device: task.device,
-        };
-        if let Some(task) = entry(&path, &name, inner, known, &place, shared) {
-            tasks.push(task);
-        }
-        path.pop();
-    }
-    task.dir.release(shared);
-}
-
-fn entries(path: &Path) -> std::io::Result<Vec<OsString>> {
-    let mut names = fs::read_dir(path)?
-        .map(|e| e.map(|e| e.file_name()))
-        .collect::<Result<Vec<_>, _>>()?;
-    names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    Ok(names)
-}
-
-fn known_nodes(id: &Id, shared: &Shared) -> RepoResult<Vec<KnownNode>> {
-    parse_known(&shared.repo.load_blob(BlobType::Tree, id)?)
-}
-
-struct Place<'a> {
-    dir: &'a Arc<Dir>,
-    slot: usize,
-    device: Option<u64>,
-}
-
-/// Looks at one entry: fills its place, or hands its content to others, or answers the folder to walk.
-fn entry(
-    path: &Path,
-    name: &OsStr,
-    targets: Option<Targets>,
-    known: Option<&KnownNode>,
-    place: &Place,
-    shared: &Shared,
-) -> Option<Task> {
-    let leave_out = || place.dir.fill(place.slot, None, shared);
-    let meta = match fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(e) => {
-            // What vanished since its folder was read was simply deleted; what was asked for by name must be there.
-            if targets.is_some() || e.kind() != std::io::ErrorKind::NotFound {
-                shared.warning(path, &e.to_string());
-            }
-            leave_out();
-            return None;
-        }
-    };
-    let asked = targets.is_some();
-    let inner = targets.filter(|t| !t.whole);
-    if inner.is_none()
-        && shared
-            .options
-            .exclude
-            .as_ref()
-            .is_some_and(|x| x(path, meta.is_dir()))
-    {
-        leave_out();
-        return None;
-    }
-    if meta.is_dir() {
-        if !asked && place.device.is_some_and(|d| d != meta.dev()) {
-            // A mount point: its folder is kept, its content is another file system's.
-            let node = node(path, name, &meta, NodeType::Dir, shared);
-            Dir::child(place.dir, place.slot, node).release(shared);
-            return None;
-        }
-        let node = node(path, name, &meta, NodeType::Dir, shared);
-        let device = (shared.options.one_file_system && inner.is_none()).then_some(meta.dev());
-        return Some(Task {
-            path: path.to_path_buf(),
-            dir: Dir::child(place.dir, place.slot, node),
-            parent: known.and_then(|k| k.node.subtree),
-            targets: inner,
-            device,
-        });
-    }
-    let Some(kind) = kind_of(&meta) else {
-        shared.warning(path, "is of an unknown type");
-        leave_out();
-        return None;
-    };
-    if kind == NodeType::File {
         Progress::add(&shared.progress.files_total, 1);
-        Progress::add(&shared.progress.bytes_total, meta.size());
-        if let Some(known) = known.filter(|k| unchanged(&k.node, &meta) && complete(&k.node, shared)) {
+        if kind != NodeType::File {
+            Progress::add(&shared.progress.files_done, 1);
+            let mut node = node(name, &stat, kind, shared);
+            if kind == NodeType::Symlink {
+                match rustix::fs::readlinkat(&*found.at, name, Vec::new()) {
+                    Ok(target) => node.link_target = target.into_bytes(),
+                    Err(e) => shared.warning(path, &std::io::Error::from(e).to_string()),
+                }
+            } else {
+                node.xattrs = xattr::of_path(path, shared);
+            }
+            return fill(Some(node.to_json()));
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        Progress::add(&shared.progress.bytes_total, size);
+        if let Some(known) = known.filter(|k| unchanged(&k.node, &stat, shared) && complete(&k.node, shared))
+        {
             shared.counters.unmodified.fetch_add(1, Relaxed);
             shared
                 .counters
                 .chunks
                 .fetch_add(known.node.content.len() as u64, Relaxed);
-            Progress::add(&shared.progress.bytes_done, meta.size());
+            Progress::add(&shared.progress.bytes_done, size);
             Progress::add(&shared.progress.files_done, 1);
-            place.dir.fill(place.slot, Some(known.text.clone()), shared);
-            return None;
+            return fill(Some(take_over(name, path, known, &stat, shared)));
         }
         let counter = if known.is_some() {
             &shared.counters.changed
@@ -270,52 +233,144 @@ fn entry(
             &shared.counters.new
         };
         counter.fetch_add(1, Relaxed);
-        if let Some(mut current) = shared.progress.current.try_lock() {
-            path.to_string_lossy().as_ref().clone_into(&mut current);
-        }
-        read::file(
-            path,
-            node(path, name, &meta, kind, shared),
-            place.dir,
-            place.slot,
-            shared,
-        );
-        return None;
+        found.add(slot, node(name, &stat, kind, shared));
     }
-    let node = node(path, name, &meta, kind, shared);
-    let mut text = String::with_capacity(300);
-    node.write_json(&mut text);
-    Progress::add(&shared.progress.files_total, 1);
-    Progress::add(&shared.progress.files_done, 1);
-    place.dir.fill(place.slot, Some(text), shared);
-    None
 }
 
-fn kind_of(meta: &Metadata) -> Option<NodeType> {
-    let t = meta.file_type();
-    Some(match () {
-        () if t.is_file() => NodeType::File,
-        () if t.is_symlink() => NodeType::Symlink,
-        () if t.is_block_device() => NodeType::BlockDevice,
-        () if t.is_char_device() => NodeType::CharDevice,
-        () if t.is_fifo() => NodeType::Fifo,
-        () if t.is_socket() => NodeType::Socket,
-        () => return None,
+/// What a folder holds for others to do.
+struct Found {
+    at: Arc<OwnedFd>,
+    path: Arc<Path>,
+    dir: Arc<Dir>,
+    files: Vec<(usize, Node)>,
+    bytes: u64,
+    batches: Vec<Batch>,
+    folders: Vec<Folder>,
+}
+
+impl Found {
+    fn new(folder: &Folder, at: Arc<OwnedFd>) -> Self {
+        let (path, dir) = (folder.path.as_path().into(), folder.dir.clone());
+        Self {
+            at,
+            path,
+            dir,
+            files: Vec::new(),
+            bytes: 0,
+            batches: Vec::new(),
+            folders: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, slot: usize, node: Node) {
+        self.bytes += node.size;
+        self.files.push((slot, node));
+        if self.files.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES {
+            self.finish_batch();
+        }
+    }
+
+    fn finish_batch(&mut self) {
+        if !self.files.is_empty() {
+            let files = std::mem::take(&mut self.files);
+            let (path, at, dir) = (self.path.clone(), self.at.clone(), self.dir.clone());
+            self.batches.push(Batch { path, at, dir, files });
+            self.bytes = 0;
+        }
+    }
+}
+
+/// The names in a folder, in order, in one piece of memory.
+#[derive(Default)]
+struct Names {
+    bytes: Vec<u8>,
+    ranges: Vec<(u32, u32)>,
+}
+
+impl Names {
+    fn add(&mut self, name: &[u8]) {
+        let start = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(name);
+        self.ranges
+            .push((start, u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)));
+    }
+
+    fn get(&self, at: usize) -> &[u8] {
+        let (from, to) = self.ranges[at];
+        &self.bytes[from as usize..to as usize]
+    }
+
+    fn read(&mut self, folder: &OwnedFd) -> std::io::Result<()> {
+        let mut room = Vec::with_capacity(ENTRIES);
+        let mut entries = RawDir::new(folder, room.spare_capacity_mut());
+        let mut result = Ok(());
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Ok(entry) => self.add(entry.file_name().to_bytes()),
+                Err(e) => {
+                    result = Err(e.into());
+                    break;
+                }
+            }
+        }
+        let Self { bytes, ranges } = self;
+        ranges.sort_unstable_by(|a, b| {
+            bytes[a.0 as usize..a.1 as usize].cmp(&bytes[b.0 as usize..b.1 as usize])
+        });
+        result
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => Ok(rustix::fs::open(path, flags, Mode::empty())?),
+        r => Ok(r?),
+    }
+}
+
+/// The nodes of the folder's listing in the parent snapshot; none if it can not be read, which costs only time.
+fn known_nodes(id: &Id, path: &Path, shared: &Shared) -> Vec<KnownNode> {
+    let nodes = shared
+        .repo
+        .load_blob(BlobType::Tree, id)
+        .and_then(|json| parse_known(&json));
+    nodes.unwrap_or_else(|e| {
+        tracing::warn!(error = %e, path = %path.display(), "the parent's listing can not be used");
+        Vec::new()
     })
 }
 
-fn time(seconds: i64, nanos: i64) -> Timestamp {
+fn kind_of(stat: &Stat) -> Option<NodeType> {
+    Some(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => NodeType::File,
+        FileType::Directory => NodeType::Dir,
+        FileType::Symlink => NodeType::Symlink,
+        FileType::BlockDevice => NodeType::BlockDevice,
+        FileType::CharacterDevice => NodeType::CharDevice,
+        FileType::Fifo => NodeType::Fifo,
+        FileType::Socket => NodeType::Socket,
+        FileType::Unknown => return None,
+    })
+}
+
+fn time<N: TryInto<i32>>(seconds: i64, nanos: N) -> Timestamp {
     // A file system may hold times that no calendar does.
-    Timestamp::new(seconds, i32::try_from(nanos).unwrap_or_default()).unwrap_or_default()
+    Timestamp::new(seconds, nanos.try_into().unwrap_or_default()).unwrap_or_default()
+}
+
+fn same_inode(a: &Node, b: &Node) -> bool {
+    a.inode == b.inode && a.device_id == b.device_id
 }
 
 /// The same rule as restic's: nothing that a write or a change of attributes would not also have changed.
-fn unchanged(old: &Node, meta: &Metadata) -> bool {
-    old.kind == NodeType::File
-        && old.size == meta.size()
-        && old.inode == meta.ino()
-        && old.mtime == time(meta.mtime(), meta.mtime_nsec())
-        && old.ctime == time(meta.ctime(), meta.ctime_nsec())
+fn unchanged(old: &Node, stat: &Stat, shared: &Shared) -> bool {
+    let options = shared.options;
+    u64::try_from(stat.st_size) == Ok(old.size)
+        && old.mtime == time(stat.st_mtime, stat.st_mtime_nsec)
+        && (options.ignore_inode || old.inode == stat.st_ino)
+        && (options.ignore_ctime || old.ctime == time(stat.st_ctime, stat.st_ctime_nsec))
 }
 
 /// Whether all chunks are still in the repository.
@@ -324,72 +379,56 @@ fn complete(old: &Node, shared: &Shared) -> bool {
     old.content.iter().all(|id| index.has(BlobType::Data, id))
 }
 
-fn node(path: &Path, name: &OsStr, meta: &Metadata, kind: NodeType, shared: &Shared) -> Node {
-    let mtime = time(meta.mtime(), meta.mtime_nsec());
-    let link_target = match kind {
-        NodeType::Symlink => match fs::read_link(path) {
-            Ok(target) => target.into_os_string().into_vec(),
-            Err(e) => {
-                shared.warning(path, &e.to_string());
-                Vec::new()
-            }
-        },
-        _ => Vec::new(),
+/// The text of an unchanged file's node.
+fn take_over(name: &[u8], path: &Path, known: &KnownNode, stat: &Stat, shared: &Shared) -> String {
+    let mut node = node(name, stat, NodeType::File, shared);
+    let old = &known.node;
+    let same_ctime = same_inode(old, &node) && old.ctime == node.ctime;
+    // The change time stands for mode, owner and extended attributes; names of owners may change without it.
+    if same_ctime && old.user == node.user && old.group == node.group {
+        return known.text.clone();
+    }
+    node.xattrs = if same_ctime {
+        old.xattrs.clone()
+    } else {
+        xattr::of_path(path, shared)
     };
+    node.content.clone_from(&old.content);
+    node.to_json()
+}
+
+fn node(name: &[u8], stat: &Stat, kind: NodeType, shared: &Shared) -> Node {
+    let mtime = time(stat.st_mtime, stat.st_mtime_nsec);
     let is_device = matches!(kind, NodeType::BlockDevice | NodeType::CharDevice);
     Node {
-        name: name.as_bytes().to_vec(),
+        name: name.to_vec(),
         kind,
-        mode: meta.mode() & 0o7777,
+        mode: stat.st_mode & 0o7777,
         mtime,
         atime: mtime,
-        ctime: time(meta.ctime(), meta.ctime_nsec()),
-        uid: meta.uid(),
-        gid: meta.gid(),
-        user: shared.owners.user(meta.uid()).to_string(),
-        group: shared.owners.group(meta.gid()).to_string(),
-        inode: meta.ino(),
-        device_id: meta.dev(),
-        size: if kind == NodeType::File { meta.size() } else { 0 },
-        links: if kind == NodeType::Dir { 0 } else { meta.nlink() },
-        link_target,
-        xattrs: xattrs(path, shared),
-        device: if is_device { meta.rdev() } else { 0 },
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        user: shared.owners.user(stat.st_uid),
+        group: shared.owners.group(stat.st_gid),
+        inode: stat.st_ino,
+        device_id: stat.st_dev,
+        size: if kind == NodeType::File {
+            u64::try_from(stat.st_size).unwrap_or_default()
+        } else {
+            0
+        },
+        // restic counts the names of these kinds only.
+        links: match kind {
+            NodeType::File | NodeType::Symlink | NodeType::BlockDevice | NodeType::CharDevice => {
+                stat.st_nlink
+            }
+            _ => 0,
+        },
+        link_target: Vec::new(),
+        xattrs: Vec::new(),
+        device: if is_device { stat.st_rdev } else { 0 },
         content: Vec::new(),
         subtree: None,
     }
-}
-
-fn xattrs(path: &Path, shared: &Shared) -> Vec<(String, Vec<u8>)> {
-    let mut names = Vec::with_capacity(256);
-    loop {
-        let room = rustix::buffer::spare_capacity(&mut names);
-        match rustix::fs::llistxattr(path, room) {
-            Ok(_) => break,
-            Err(rustix::io::Errno::RANGE) if names.capacity() < MAX_XATTR => {
-                names.reserve(names.capacity() * 4);
-            }
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOENT | rustix::io::Errno::PERM) => {
-                return Vec::new();
-            }
-            Err(e) => {
-                shared.warning(path, &format!("extended attributes can not be listed: {e}"));
-                return Vec::new();
-            }
-        }
-    }
-    let mut out = Vec::new();
-    for name in names.split(|&b| b == 0).filter(|n| !n.is_empty()) {
-        let Ok(text) = std::str::from_utf8(name) else {
-            continue;
-        };
-        let mut value = Vec::with_capacity(MAX_XATTR);
-        match rustix::fs::lgetxattr(path, text, rustix::buffer::spare_capacity(&mut value)) {
-            Ok(_) => out.push((text.to_string(), value)),
-            Err(rustix::io::Errno::NODATA) => {}
-            Err(e) => shared.warning(path, &format!("extended attribute {text} can not be read: {e}")),
-        }
-    }
-    out.sort();
-    out
 }

@@ -79,8 +79,9 @@ pub(super) fn restore(entries: &[Entry], work: &Work) -> RepoResult<()> {
         let threads: Vec<_> = (0..threads.min(16)).map(|_| scope.spawn(run)).collect();
         threads
             .into_iter()
-            .map(|t| t.join().map_err(|_| RepoError::Stopped)?)
-            .fold(Ok(()), |a, b| a.and(b))
+            .map(|t| t.join().unwrap_or(Err(RepoError::Stopped)))
+            .reduce(RepoResult::and)
+            .unwrap_or(Ok(()))
     });
     if result.is_err() {
         for target in targets
@@ -247,7 +248,7 @@ fn read_pack(pack: Id, uses: &[Use], targets: &[Target], work: &Work) -> RepoRes
                     let sealed = &bytes[from..from + u.at.length as usize];
                     deliver(
                         u,
-                        work.repo.open_blob(&u.id, sealed, u.at.uncompressed),
+                        &work.repo.open_blob(&u.id, sealed, u.at.uncompressed),
                         targets,
                         work,
                     );
@@ -264,7 +265,7 @@ fn read_pack(pack: Id, uses: &[Use], targets: &[Target], work: &Work) -> RepoRes
                         .get_range(FileKind::Pack, &name, offset, length)
                         .map_err(RepoError::from)
                         .and_then(|sealed| work.repo.open_blob(&u.id, &sealed, u.at.uncompressed));
-                    deliver(u, content, targets, work);
+                    deliver(u, &content, targets, work);
                 }
             }
         }
@@ -272,10 +273,10 @@ fn read_pack(pack: Id, uses: &[Use], targets: &[Target], work: &Work) -> RepoRes
     Ok(())
 }
 
-fn deliver(u: &Use, content: RepoResult<Vec<u8>>, targets: &[Target], work: &Work) {
+fn deliver(u: &Use, content: &RepoResult<Vec<u8>>, targets: &[Target], work: &Work) {
     for &(number, offset) in &u.places {
         let target = &targets[number as usize];
-        match &content {
+        match content {
             Err(e) => lost(target, &e.to_string(), work),
             Ok(content) => {
                 if !work.options.verify_only
