@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod admin;
 mod agent;
 mod demo;
 mod serve;
@@ -17,6 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Admin(admin::AdminArgs),
     Agent(agent::AgentArgs),
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
@@ -31,6 +33,7 @@ fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     match Cli::parse().command {
+        Command::Admin(args) => admin::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Every check and test. `make test` calls this after it has built the program.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target="${CARGO_TARGET_DIR:-$PWD/target}"
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "formatting and lints"
+cargo fmt --all --check
+cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+
+step "unit, property, API, interoperation and crash tests"
+cargo test --release --locked --workspace
+
+step "web console: types, lints, unit tests"
+scripts/web.sh check
+
+step "web console in a browser"
+ENCKE_BIN="$target/release/encke" scripts/web.sh browser
