@@ -1,0 +1,88 @@
+// Calls of the public API: form-encoded, errors as envelopes on transport status 200.
+import { session, setSession } from './session';
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+type Fields = Record<string, string | number | boolean | object | undefined>;
+
+function form(fields: Fields): URLSearchParams {
+  const out = new URLSearchParams();
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === undefined) continue;
+    out.set(name, typeof value === 'object' ? JSON.stringify(value) : String(value));
+  }
+  return out;
+}
+
+/** The error an answer stands for, if it is one: an envelope has both fields, a job only a Status. */
+export function errorOf(body: unknown): ApiError | null {
+  if (typeof body !== 'object' || body === null) return null;
+  const { Status, Message } = body as { Status?: unknown; Message?: unknown };
+  if (typeof Status === 'number' && Status >= 400 && typeof Message === 'string' && Message !== '') {
+    return new ApiError(Status, Message);
+  }
+  return null;
+}
+
+/** Calls without a session, with whatever credentials the fields hold. */
+export async function rawCall<T>(path: string, fields: Fields): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(path, { method: 'POST', body: form(fields) });
+  } catch {
+    throw new ApiError(0, 'The server can not be reached');
+  }
+  const text = await response.text();
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    throw new ApiError(response.status, `The server's answer can not be read (status ${response.status})`);
+  }
+  const error = errorOf(body);
+  if (error) throw error;
+  return body as T;
+}
+
+/** Calls as whoever is signed in. A session that has ended leads back to the sign-in page. */
+export async function call<T>(path: string, fields: Fields = {}): Promise<T> {
+  const who = session();
+  if (!who) throw new ApiError(403, 'Not signed in');
+  try {
+    return await rawCall<T>(path, {
+      ...fields,
+      Username: who.username,
+      AuthType: 'SessionKey',
+      SessionKey: who.key,
+    });
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 403 && error.message === 'Unauthorised') {
+      if (!(await sessionLives())) setSession(null);
+    }
+    throw error;
+  }
+}
+
+/** Checks a session with the server. */
+export async function sessionLives(candidate = session()): Promise<boolean> {
+  if (!candidate) return false;
+  const path =
+    candidate.kind === 'admin'
+      ? '/api/v1/admin/account/properties'
+      : '/api/v1/user/web/get-user-profile-and-hash';
+  try {
+    const fields = { Username: candidate.username, AuthType: 'SessionKey', SessionKey: candidate.key };
+    await rawCall(path, fields);
+    return true;
+  } catch (error) {
+    // A server that can not be reached says nothing about the session.
+    return error instanceof ApiError && (error.status === 0 || error.status >= 500);
+  }
+}

@@ -1,0 +1,137 @@
+// What the pages ask for. End users get the twin of each administrator's call.
+import { useQuery } from '@tanstack/react-query';
+import { call } from './client';
+import { session } from './session';
+import type {
+  Bucket,
+  Job,
+  JobEntry,
+  LiveConnection,
+  Profile,
+  ProfileAndHash,
+  RestoreOptions,
+  Snapshot,
+  StoredObject,
+} from './types';
+
+export const isAdmin = () => session()?.kind === 'admin';
+const base = () => (isAdmin() ? '/api/v1/admin' : '/api/v1/user/web');
+
+export const isRunning = (job: Pick<Job, 'Status'>) => job.Status >= 6000 && job.Status < 7000;
+
+export const useProfiles = () =>
+  useQuery({
+    queryKey: ['profiles'],
+    queryFn: () => call<Record<string, Profile>>('/api/v1/admin/list-users-full'),
+  });
+
+export const useProfile = (username: string) =>
+  useQuery({
+    queryKey: ['profile', username],
+    queryFn: () =>
+      call<ProfileAndHash>(`${base()}/get-user-profile-and-hash`, isAdmin() ? { TargetUser: username } : {}),
+  });
+
+export const useConnections = () =>
+  useQuery({
+    queryKey: ['connections'],
+    queryFn: () => call<Record<string, LiveConnection>>(`${base()}/dispatcher/list-active`),
+    refetchInterval: 10_000,
+  });
+
+export const useJobs = (username?: string) =>
+  useQuery({
+    queryKey: ['jobs', username ?? ''],
+    queryFn: () => {
+      if (!isAdmin()) return call<Job[]>('/api/v1/user/web/get-jobs');
+      if (username) return call<Job[]>('/api/v1/admin/get-jobs-for-user', { TargetUser: username });
+      return call<Job[]>('/api/v1/admin/get-jobs-recent');
+    },
+    refetchInterval: (query) => (query.state.data?.some(isRunning) ? 2000 : 15_000),
+  });
+
+export const useJob = (id: string) =>
+  useQuery({
+    queryKey: ['job', id],
+    queryFn: () => call<Job>(`${base()}/get-job-properties`, { JobID: id }),
+    refetchInterval: (query) => (query.state.data && isRunning(query.state.data) ? 1000 : false),
+  });
+
+export const useJobLog = (id: string, running: boolean) =>
+  useQuery({
+    queryKey: ['job-log', id, running],
+    queryFn: () => call<JobEntry[]>(`${base()}/get-job-log-entries`, { JobID: id }),
+    refetchInterval: running ? 1500 : false,
+  });
+
+export const useSnapshots = (target: string | undefined, vault: string) =>
+  useQuery({
+    queryKey: ['snapshots', vault, target],
+    enabled: target !== undefined,
+    queryFn: async () => {
+      const fields = { TargetID: target, Destination: vault };
+      const answer = await call<{ Snapshots: Snapshot[] }>(
+        `${base()}/dispatcher/request-vault-snapshots`,
+        fields,
+      );
+      return answer.Snapshots.sort((a, b) => b.CreateTime - a.CreateTime);
+    },
+  });
+
+export const useObjects = (target: string | undefined, vault: string, snapshot: string, tree: string) =>
+  useQuery({
+    queryKey: ['objects', vault, snapshot, tree],
+    enabled: target !== undefined && snapshot !== '',
+    staleTime: Number.POSITIVE_INFINITY,
+    queryFn: async () => {
+      const fields = {
+        TargetID: target,
+        Destination: vault,
+        SnapshotID: snapshot,
+        TreeID: tree === '' ? undefined : tree,
+      };
+      const answer = await call<{ StoredObjects: StoredObject[] }>(
+        `${base()}/dispatcher/request-stored-objects`,
+        fields,
+      );
+      return answer.StoredObjects;
+    },
+  });
+
+export const useBuckets = () =>
+  useQuery({
+    queryKey: ['buckets'],
+    queryFn: () => call<Record<string, Bucket>>('/api/v1/admin/storage/list-buckets'),
+  });
+
+export type SavedReport = {
+  ReportID: string;
+  Name: string;
+  Version: number;
+  Report: { columns: string[]; data: { size?: number } };
+};
+
+export const useReports = () =>
+  useQuery({ queryKey: ['reports'], queryFn: () => call<SavedReport[]>('/api/encke/v1/reports/list') });
+
+/** Starts a backup; an end user's call answers no job id. */
+export const runBackup = (fields: { TargetID: string; Source: string; Destination: string }) =>
+  call<{ JobID?: string }>(`${base()}/dispatcher/run-backup-custom`, fields);
+
+export const runRule = (fields: { TargetID: string; BackupRule: string }) =>
+  call<{ JobID?: string }>(`${base()}/dispatcher/run-backup`, fields);
+
+export const runRestore = (fields: {
+  TargetID: string;
+  Source: string;
+  Destination: string;
+  Snapshot: string;
+  Paths: string[];
+  Options: RestoreOptions;
+}) => call<{ JobID?: string }>(`${base()}/dispatcher/run-restore-custom`, fields);
+
+export const cancelJob = (job: Job) =>
+  call(`${base()}/job/cancel`, { TargetUser: isAdmin() ? job.Username : undefined, JobID: job.GUID });
+
+export const abandonJob = (job: Job) =>
+  call('/api/v1/admin/job/abandon', { TargetUser: job.Username, JobID: job.GUID });

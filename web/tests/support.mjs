@@ -1,0 +1,210 @@
+// A real server, real devices and a real browser for the tests: own ports, own folders, gone at the end.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import readline from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const PROGRAM = path.resolve(process.env.ENCKE_BIN ?? path.join(here, '../../target/release/encke'));
+/** How long anything may take before a test gives up, in milliseconds. */
+export const PATIENCE = 30_000;
+
+export const ADMIN = 'admin';
+export const PASSWORD = 'correct horse battery';
+
+/** Starts a program whose output up to a line decides that it is ready. */
+async function launch(args, ready, env = {}) {
+  const child = spawn(PROGRAM, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+  let log = '';
+  child.stderr.on('data', (chunk) => {
+    log += chunk;
+  });
+  const lines = readline.createInterface({ input: child.stdout });
+  const found = await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`encke ${args.join(' ')} ended with ${code}\n${log}`)));
+    if (!ready) resolve(null);
+    lines.on('line', (line) => {
+      const match = ready?.exec(line);
+      if (match) resolve(match[1]);
+    });
+  });
+  return { child, found, log: () => log };
+}
+
+async function end(child) {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill('SIGTERM');
+  await once(child, 'exit');
+}
+
+/** Asks again until the answer is one. */
+export async function until(what, ask) {
+  const limit = Date.now() + PATIENCE;
+  for (;;) {
+    const answer = await ask();
+    if (answer) return answer;
+    if (Date.now() > limit) throw new Error(`gave up waiting for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** A server with an administrator, unless it shall be empty. */
+export class Server {
+  static async start({ empty = false } = {}) {
+    const folder = await mkdtemp(path.join(tmpdir(), 'encke-web-'));
+    const args = ['serve', '--listen', '127.0.0.1:0', '--data-dir', path.join(folder, 'server')];
+    const { child, found, log } = await launch(args, /^Encke listens at (\S+?)\/?$/);
+    const server = new Server();
+    Object.assign(server, { folder, child, url: found, log, children: [] });
+    if (!empty) {
+      await server.post('/api/v1/admin/add-first-admin-user', { TargetUser: ADMIN, TargetPassword: PASSWORD });
+    }
+    return server;
+  }
+
+  async stop() {
+    for (const child of [...this.children, this.child]) await end(child);
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** Calls an endpoint with these fields and no others. An error envelope is an error. */
+  async post(path_, fields) {
+    const response = await fetch(this.url + path_, { method: 'POST', body: new URLSearchParams(fields) });
+    const text = await response.text();
+    const body = JSON.parse(text);
+    if (body.Status >= 400 && body.Message) throw new Error(`${path_}: ${text}`);
+    return body;
+  }
+
+  /** Calls an endpoint as the administrator. */
+  call(path_, fields = {}) {
+    const all = { Username: ADMIN, AuthType: 'Password', Password: PASSWORD };
+    for (const [name, value] of Object.entries(fields)) {
+      all[name] = typeof value === 'object' ? JSON.stringify(value) : String(value);
+    }
+    return this.post(path_, all);
+  }
+
+  addUser(name) {
+    return this.call('/api/v1/admin/add-user', { TargetUser: name, TargetPassword: PASSWORD });
+  }
+
+  async sessionAs(name) {
+    const answer = await this.call('/api/v1/admin/account/session-start-as-user', { TargetUser: name });
+    return answer.SessionKey;
+  }
+
+  async adminSession() {
+    return (await this.call('/api/v1/admin/account/session-start')).SessionKey;
+  }
+
+  async jobs() {
+    return this.call('/api/v1/admin/get-jobs-recent');
+  }
+
+  /** Edits an account's profile. */
+  async edit(name, change) {
+    const answer = await this.call('/api/v1/admin/get-user-profile-and-hash', { TargetUser: name });
+    change(answer.Profile);
+    return this.call('/api/v1/admin/set-user-profile-hash', {
+      TargetUser: name,
+      ProfileData: answer.Profile,
+      RequireHash: answer.ProfileHash,
+    });
+  }
+
+  /**
+   * Makes an account with a device on line, a vault in this server's Storage Role, an item of a folder with files
+   * and a rule for them. `files` maps paths inside the folder to content.
+   */
+  async addDevice(user, { device, files, vault = `${user}-vault`, item = `${device}-item` }) {
+    const folder = path.join(this.folder, 'devices', device);
+    const source = path.join(folder, 'files');
+    for (const [name, content] of Object.entries(files)) {
+      await mkdir(path.dirname(path.join(source, name)), { recursive: true });
+      await writeFile(path.join(source, name), content);
+    }
+    const data = ['agent', '--data-dir', path.join(folder, 'agent')];
+    const register = [...data, 'register', '--server', this.url, '--user', user];
+    const env = { ENCKE_PASSWORD: PASSWORD };
+    await launch([...register, '--device-id', device, '--device-name', device], /(registered) as/, env);
+    const bucket = await this.call('/api/v1/admin/storage/register-bucket');
+    await this.edit(user, (profile) => {
+      profile.Destinations[vault] ??= {
+        Description: 'Main vault',
+        DestinationType: 1003,
+        CometServer: this.url,
+        CometBucket: bucket.NewBucketID,
+        CometBucketKey: bucket.NewBucketKey,
+        DefaultRetention: { Mode: 801, Ranges: [] },
+        AssociatedDevices: [device],
+      };
+      profile.Sources[item] = {
+        Engine: 'engine1/file',
+        Description: `Documents of ${device}`,
+        OwnerDevice: device,
+        EngineProps: { INCLUDE1: source },
+      };
+      profile.BackupRules[`${item}-rule`] = { Description: 'Nightly', Source: item, Destination: vault };
+    });
+    const agent = await launch([...data, 'run'], null);
+    this.children.push(agent.child);
+    const connection = await until(`device ${device}`, async () => {
+      const live = await this.call('/api/v1/admin/dispatcher/list-active', { UserNameFilter: user });
+      return Object.keys(live).find((id) => live[id].DeviceID === device);
+    });
+    return { source, folder, vault, item, rule: `${item}-rule`, connection };
+  }
+
+  /** Runs a rule to its end and answers the job. */
+  async backup({ connection, rule }) {
+    const fields = { TargetID: connection, BackupRule: rule };
+    const { JobID } = await this.call('/api/v1/admin/dispatcher/run-backup', fields);
+    return until('the backup', async () => {
+      const job = await this.call('/api/v1/admin/get-job-properties', { JobID });
+      return job.Status >= 6000 && job.Status < 7000 ? null : job;
+    });
+  }
+}
+
+const FLAGS =
+  '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking ' +
+  '--disable-component-update --disable-sync';
+
+/** The distribution's browser. */
+export function launchBrowser() {
+  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+  return chromium.launch({ executablePath, headless: true, args: FLAGS.split(' ') });
+}
+
+/** A page of its own context, which fails on anything that a page of ours must not do. */
+export async function openPage(browser, server, options = {}) {
+  const context = await browser.newContext({ baseURL: server.url, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  page.problems = [];
+  page.on('pageerror', (error) => page.problems.push(`error: ${error.message}`));
+  page.on('console', (message) => {
+    // A missing second factor answers with a status of its own, which the browser notes.
+    const expected = message.text().includes('449');
+    if (message.type() === 'error' && !expected) page.problems.push(`console: ${message.text()}`);
+  });
+  page.on('request', (request) => {
+    const { origin, protocol } = new URL(request.url());
+    if (protocol.startsWith('http') && origin !== server.url) page.problems.push(`request to ${origin}`);
+  });
+  return page;
+}
+
+/** Signs in through the form. */
+export async function signIn(page, user = ADMIN, password = PASSWORD) {
+  await page.goto('/');
+  await page.getByLabel('User name').fill(user);
+  await page.getByLabel('Password', { exact: true }).fill(password);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+}
