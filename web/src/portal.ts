@@ -1,0 +1,33 @@
+// Single sign-on: a portal that opened this page, or frames it, hands over a session by message. The key is checked
+// with the server before anything is shown; no reload.
+import { sessionLives } from './api/client';
+import { type Session, setSession } from './api/session';
+import { router } from './routes';
+
+type Handover = { msg?: unknown; username?: unknown; sessionkey?: unknown };
+
+export function handoverOf(data: unknown): Session | null {
+  if (typeof data !== 'object' || data === null) return null;
+  const { msg, username, sessionkey } = data as Handover;
+  if (typeof username !== 'string' || typeof sessionkey !== 'string' || sessionkey === '') return null;
+  if (msg === 'session_login') return { kind: 'admin', username, key: sessionkey };
+  if (msg === 'user_session_login') return { kind: 'user', username, key: sessionkey };
+  return null;
+}
+
+export function listenForPortal() {
+  window.addEventListener('message', async (event) => {
+    const candidate = handoverOf(event.data);
+    if (!candidate) return;
+    if (await sessionLives(candidate)) {
+      setSession(candidate);
+      await router.navigate({ to: '/' });
+    } else {
+      setSession(null);
+      await router.navigate({ to: '/sign-in', search: { refused: true } });
+    }
+  });
+  // The first message any portal hears from us, once we listen.
+  const portal: Window | null = window.opener ?? (window.parent !== window ? window.parent : null);
+  portal?.postMessage({ msg: 'app_loaded' }, '*');
+}

@@ -1,0 +1,93 @@
+import {
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  Outlet,
+  redirect,
+} from '@tanstack/react-router';
+import { session } from './api/session';
+import { Shell } from './components/Shell';
+
+const root = createRootRoute({ component: Outlet });
+
+const signIn = createRoute({
+  getParentRoute: () => root,
+  path: '/sign-in',
+  validateSearch: (search: Record<string, unknown>): { refused?: boolean } =>
+    search.refused ? { refused: true } : {},
+  component: lazyRouteComponent(() => import('./pages/SignIn'), 'SignIn'),
+});
+
+const shell = createRoute({
+  getParentRoute: () => root,
+  id: 'shell',
+  beforeLoad: () => {
+    if (!session()) throw redirect({ to: '/sign-in' });
+  },
+  component: Shell,
+});
+
+const home = createRoute({
+  getParentRoute: () => shell,
+  path: '/',
+  component: lazyRouteComponent(() => import('./pages/Home'), 'Home'),
+});
+const accounts = createRoute({
+  getParentRoute: () => shell,
+  path: '/accounts',
+  component: lazyRouteComponent(() => import('./pages/Accounts'), 'Accounts'),
+});
+const account = createRoute({
+  getParentRoute: () => shell,
+  path: '/accounts/$username',
+  component: lazyRouteComponent(() => import('./pages/Account'), 'Account'),
+});
+const browse = createRoute({
+  getParentRoute: () => shell,
+  path: '/accounts/$username/vaults/$vault',
+  validateSearch: (search: Record<string, unknown>): { snapshot?: string; path?: string } => ({
+    ...(typeof search.snapshot === 'string' ? { snapshot: search.snapshot } : {}),
+    ...(typeof search.path === 'string' ? { path: search.path } : {}),
+  }),
+  component: lazyRouteComponent(() => import('./pages/Browse'), 'Browse'),
+});
+const devices = createRoute({
+  getParentRoute: () => shell,
+  path: '/devices',
+  component: lazyRouteComponent(() => import('./pages/Devices'), 'Devices'),
+});
+const jobs = createRoute({
+  getParentRoute: () => shell,
+  path: '/jobs',
+  component: lazyRouteComponent(() => import('./pages/Jobs'), 'Jobs'),
+});
+const job = createRoute({
+  getParentRoute: () => shell,
+  path: '/jobs/$id',
+  component: lazyRouteComponent(() => import('./pages/Job'), 'JobPage'),
+});
+const buckets = createRoute({
+  getParentRoute: () => shell,
+  path: '/storage',
+  component: lazyRouteComponent(() => import('./pages/Storage'), 'Storage'),
+});
+const reports = createRoute({
+  getParentRoute: () => shell,
+  path: '/reports',
+  component: lazyRouteComponent(() => import('./pages/Reports'), 'Reports'),
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([
+    signIn,
+    shell.addChildren([home, accounts, account, browse, devices, jobs, job, buckets, reports]),
+  ]),
+  defaultPreload: 'intent',
+});
+
+declare module '@tanstack/react-router' {
+  interface Register {
+    router: typeof router;
+  }
+}
