@@ -153,7 +153,7 @@ impl Repository {
                 if cancel.is_cancelled() {
                     return Err(RepoError::Cancelled);
                 }
-                if let Err(e) = self.read_pack(id, size) {
+                if let Err(e) = self.read_pack(id) {
                     errors.lock().push(format!("pack {id}: {e}"));
                 }
                 Progress::add(&progress.downloaded, size);
@@ -172,15 +172,15 @@ impl Repository {
         Ok(errors.into_inner())
     }
 
-    fn read_pack(&self, id: Id, size: u64) -> RepoResult<()> {
-        let content = self.backend().get(FileKind::Pack, &id.to_string())?;
+    fn read_pack(&self, id: Id) -> RepoResult<()> {
+        let mut content = self.backend().get(FileKind::Pack, &id.to_string())?;
         if Id::of(&content) != id {
             return Err(RepoError::Damaged("the content is not what the name says".into()));
         }
-        for blob in pack::read_header(self.backend(), self.key(), id, size)? {
+        for blob in pack::header(self.key(), &content)? {
             let from = blob.offset as usize;
             let sealed = content
-                .get(from..from + blob.length as usize)
+                .get_mut(from..from + blob.length as usize)
                 .ok_or_else(|| RepoError::Damaged("its header reaches beyond its end".into()))?;
             self.open_blob(&blob.id, sealed, blob.uncompressed)?;
         }

@@ -19,6 +19,7 @@ mod gotext;
 mod id;
 mod index;
 mod keys;
+mod lock;
 pub mod node;
 mod owners;
 mod pack;

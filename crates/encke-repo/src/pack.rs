@@ -1,10 +1,9 @@
 //! Packs: sealed blobs one after the other, then a sealed header that lists them (restic design document, section
 //! "Pack Format").
 
-use crate::crypto::{Key, OVERHEAD};
+use crate::crypto::Key;
 use crate::error::{RepoError, RepoResult};
 use crate::id::Id;
-use encke_storage::{Backend, FileKind};
 
 /// What a blob holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,29 +58,17 @@ pub(crate) fn finish(key: &Key, blobs: &[PackedBlob], pack: &mut Vec<u8>) -> Rep
     Ok(())
 }
 
-/// Reads the header of a stored pack.
-pub(crate) fn read_header(
-    backend: &dyn Backend,
-    key: &Key,
-    pack: Id,
-    size: u64,
-) -> RepoResult<Vec<PackedBlob>> {
-    let name = pack.to_string();
-    let damaged = |why: &str| RepoError::Damaged(format!("pack {name}: {why}"));
-    if size < 4 + OVERHEAD as u64 {
-        return Err(damaged("too short"));
-    }
-    let tail = backend.get_range(FileKind::Pack, &name, size - 4, 4)?;
-    let length = u64::from(u32::from_le_bytes(
-        tail.try_into().map_err(|_| damaged("too short"))?,
-    ));
-    if length > size - 4 {
-        return Err(damaged("its header is longer than the pack"));
-    }
-    let length_bytes = usize::try_from(length).map_err(|_| damaged("its header is too long"))?;
-    let sealed = backend.get_range(FileKind::Pack, &name, size - 4 - length, length_bytes)?;
+/// The blobs that a pack's own header lists.
+pub(crate) fn header(key: &Key, pack: &[u8]) -> RepoResult<Vec<PackedBlob>> {
+    let damaged = |why: &str| RepoError::Damaged(why.into());
+    let (rest, length) = pack.split_last_chunk::<4>().ok_or_else(|| damaged("too short"))?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let start = rest
+        .len()
+        .checked_sub(length)
+        .ok_or_else(|| damaged("its header is longer than the pack"))?;
     let header = key
-        .open(&sealed)
+        .open(&rest[start..])
         .map_err(|_| damaged("its header can not be opened"))?;
     parse_header(&header).ok_or_else(|| damaged("its header can not be read"))
 }
@@ -141,8 +128,7 @@ mod tests {
             }).collect();
             let mut pack = Vec::new();
             finish(&key, &blobs, &mut pack).unwrap();
-            let header = key.open(&pack[..pack.len() - 4]).unwrap();
-            prop_assert_eq!(parse_header(&header).unwrap(), blobs);
+            prop_assert_eq!(header(&key, &pack).unwrap(), blobs);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::error::{RepoError, RepoResult};
 use crate::id::Id;
 use crate::index::{IndexFile, IndexPack};
 use crate::pack::{self, BlobType, PackedBlob};
-use crate::progress::Progress;
+use crate::progress::{Cancel, Progress};
 use crate::repository::Repository;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use encke_storage::FileKind;
@@ -51,11 +51,9 @@ pub(crate) struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    /// `writers` is the number of threads that will call [`Packer::write_loop`].
-    pub(crate) fn new(repo: &'a Repository, writers: usize) -> Self {
+    pub(crate) fn new(repo: &'a Repository) -> Self {
         // No queue: a pack is handed over when a writer is free, so there are at most writers + 2 packs in memory.
         let (full, waiting) = bounded(0);
-        let _ = writers;
         Self {
             repo,
             key: repo.key().clone(),
@@ -131,10 +129,10 @@ impl<'a> Packer<'a> {
     }
 
     /// Writes packs until [`Packer::close`]. Run by several threads.
-    pub(crate) fn write_loop(&self, progress: &Progress) {
+    pub(crate) fn write_loop(&self, progress: &Progress, cancel: &Cancel) {
         while let Ok(full) = self.waiting.recv() {
             // After a failure the rest is dropped, so that nobody waits for room.
-            if self.has_failed() {
+            if self.has_failed() || cancel.is_cancelled() {
                 continue;
             }
             if let Err(e) = self.write(full, progress) {
@@ -189,9 +187,6 @@ impl<'a> Packer<'a> {
 
     /// Writes the index of what is left. Called when the writing threads have ended.
     pub(crate) fn finish(&self, progress: &Progress) -> RepoResult<()> {
-        if let Some(e) = self.failure() {
-            return Err(e);
-        }
         let rest = std::mem::take(&mut self.written.lock().packs);
         self.write_index(rest, progress)
     }

@@ -12,6 +12,7 @@ use crate::snapshot::Snapshot;
 use encke_storage::{Backend, FileKind, StorageError};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,26 +24,12 @@ const COMPRESSED: u8 = 2;
 const MAX_UNPACKED: usize = 1 << 30;
 /// Level for index and snapshot files.
 const FILE_LEVEL: i32 = 3;
-/// A lock of stock restic older than this many seconds is stale by its own rule.
-const LOCK_AGE: i64 = 30 * 60;
 
 #[derive(Serialize, Deserialize)]
 struct ConfigFile {
     version: u32,
     id: String,
     chunker_polynomial: String,
-}
-
-#[derive(Deserialize)]
-struct LockFile {
-    #[serde(with = "crate::gotext::time")]
-    time: jiff::Timestamp,
-    #[serde(default)]
-    exclusive: bool,
-    #[serde(default)]
-    hostname: String,
-    #[serde(default)]
-    pid: i32,
 }
 
 /// How to open or make a repository.
@@ -182,6 +169,17 @@ impl Repository {
         keys::add(self.backend(), &self.key, password)
     }
 
+    /// Replaces the password in use.
+    ///
+    /// # Errors
+    /// The storage fails; then the old password may still be valid.
+    pub fn change_password(&mut self, password: &str) -> RepoResult<Id> {
+        let new = self.add_key(password)?;
+        let old = std::mem::replace(&mut self.key_id, new);
+        self.backend.delete(FileKind::Key, &old.to_string())?;
+        Ok(new)
+    }
+
     /// Removes a password's key, but not the one in use.
     ///
     /// # Errors
@@ -207,7 +205,7 @@ impl Repository {
         Ok((id, sealed.len() as u64))
     }
 
-    fn load_file(&self, kind: FileKind, name: &str) -> RepoResult<Vec<u8>> {
+    pub(crate) fn load_file(&self, kind: FileKind, name: &str) -> RepoResult<Vec<u8>> {
         let sealed = match self.cache_read(kind, name) {
             Some(sealed) => sealed,
             None => {
@@ -227,7 +225,7 @@ impl Repository {
             .open(&sealed)
             .map_err(|_| RepoError::Damaged(format!("{}/{name}", kind.folder())))?;
         match text.first() {
-            Some(&COMPRESSED) => decompress(&text[1..], 0),
+            Some(&COMPRESSED) => decompress(&text[1..]),
             _ => Ok(text),
         }
     }
@@ -322,19 +320,17 @@ impl Repository {
     }
 
     /// Opens the sealed bytes of a blob and checks them against its name.
-    pub(crate) fn open_blob(&self, id: &Id, sealed: &[u8], uncompressed: u32) -> RepoResult<Vec<u8>> {
-        let damaged = || RepoError::Damaged(format!("blob {id}"));
-        let text = self.key.open(sealed).map_err(|_| damaged())?;
-        let content = if uncompressed == 0 {
-            text
-        } else {
-            decompress(&text, usize::try_from(uncompressed).map_err(|_| damaged())?).map_err(|_| damaged())?
-        };
-        if Id::of(&content) == *id {
-            Ok(content)
-        } else {
-            Err(damaged())
+    pub(crate) fn open_blob(&self, id: &Id, sealed: &mut [u8], uncompressed: u32) -> RepoResult<Vec<u8>> {
+        thread_local! {
+            static UNSEALER: RefCell<Option<Unsealer>> = const { RefCell::new(None) };
         }
+        UNSEALER.with_borrow_mut(|unsealer| {
+            let unsealer = match unsealer {
+                Some(unsealer) => unsealer,
+                None => unsealer.insert(Unsealer::new()?),
+            };
+            Ok(unsealer.open(&self.key, id, sealed, uncompressed)?.to_vec())
+        })
     }
 
     fn read_packed(&self, kind: BlobType, pack: Id, at: &Location) -> RepoResult<Vec<u8>> {
@@ -378,17 +374,17 @@ impl Repository {
             let at = index.find(kind, id).ok_or(RepoError::MissingBlob(*id))?;
             (at, index.packs[at.pack as usize])
         };
-        let sealed = self.read_packed(kind, pack, &at)?;
-        match self.open_blob(id, &sealed, at.uncompressed) {
+        let mut sealed = self.read_packed(kind, pack, &at)?;
+        match self.open_blob(id, &mut sealed, at.uncompressed) {
             // The copy may be at fault.
             Err(RepoError::Damaged(_)) if self.cache.is_some() => {
-                let sealed = self.backend.get_range(
+                let mut sealed = self.backend.get_range(
                     FileKind::Pack,
                     &pack.to_string(),
                     u64::from(at.offset),
                     at.length as usize,
                 )?;
-                self.open_blob(id, &sealed, at.uncompressed)
+                self.open_blob(id, &mut sealed, at.uncompressed)
             }
             r => r,
         }
@@ -527,45 +523,63 @@ impl Repository {
         }
         Ok(sum)
     }
+}
 
-    /// Refuses while stock restic holds the repository exclusively (a prune of its own). Our own backups hold no lock:
-    /// what they add is never in anybody's way.
-    pub(crate) fn check_exclusive(&self) -> RepoResult<()> {
-        for (name, _) in self.backend.list(FileKind::Lock)? {
-            let Ok(text) = self.load_file(FileKind::Lock, &name) else {
-                continue;
-            };
-            let Ok(lock) = serde_json::from_slice::<LockFile>(&text) else {
-                continue;
-            };
-            let age = jiff::Timestamp::now().as_second() - lock.time.as_second();
-            let gone = lock.hostname == crate::owners::host_name()
-                && !Path::new(&format!("/proc/{}", lock.pid)).exists();
-            if lock.exclusive && age < LOCK_AGE && !gone {
-                return Err(RepoError::Locked(format!(
-                    "{} (process {})",
-                    lock.hostname, lock.pid
-                )));
+/// Opens blobs, one after the other, in memory that is used again.
+pub(crate) struct Unsealer {
+    decompressor: zstd::bulk::Decompressor<'static>,
+    content: Vec<u8>,
+}
+
+impl Unsealer {
+    pub(crate) fn new() -> RepoResult<Self> {
+        let decompressor =
+            zstd::bulk::Decompressor::new().map_err(|e| RepoError::Invalid(format!("decompression: {e}")))?;
+        Ok(Self {
+            decompressor,
+            content: Vec::new(),
+        })
+    }
+
+    /// Opens a blob and checks it against its name.
+    pub(crate) fn open<'a>(
+        &'a mut self,
+        key: &Key,
+        id: &Id,
+        sealed: &'a mut [u8],
+        uncompressed: u32,
+    ) -> RepoResult<&'a [u8]> {
+        let damaged = || RepoError::Damaged(format!("blob {id}"));
+        let text = key.open_in_place(sealed).map_err(|_| damaged())?;
+        let size = uncompressed as usize;
+        let content = if size == 0 {
+            &*text
+        } else {
+            if size > MAX_UNPACKED {
+                return Err(damaged());
             }
+            if self.content.len() < size {
+                self.content.resize(size, 0);
+            }
+            match self
+                .decompressor
+                .decompress_to_buffer(text, &mut self.content[..size])
+            {
+                Ok(n) if n == size => &self.content[..size],
+                _ => return Err(damaged()),
+            }
+        };
+        if Id::of(content) == *id {
+            Ok(content)
+        } else {
+            Err(damaged())
         }
-        Ok(())
     }
 }
 
-/// Decompresses; `size` is the expected length, 0 if unknown.
-fn decompress(text: &[u8], size: usize) -> RepoResult<Vec<u8>> {
+/// Decompresses a file that is not a pack.
+fn decompress(text: &[u8]) -> RepoResult<Vec<u8>> {
     let damaged = || RepoError::Damaged("compressed data".into());
-    if size > MAX_UNPACKED {
-        return Err(damaged());
-    }
-    if size > 0 {
-        let out = zstd::bulk::decompress(text, size).map_err(|_| damaged())?;
-        return if out.len() == size {
-            Ok(out)
-        } else {
-            Err(damaged())
-        };
-    }
     let mut out = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(text).map_err(|_| damaged())?;
     std::io::Read::read_to_end(&mut std::io::Read::take(decoder, MAX_UNPACKED as u64), &mut out)

@@ -1,18 +1,22 @@
 //! Restore: the tree is read first, then each pack once, by several threads, its blobs going to wherever they belong.
 //! Folders get their attributes last.
+//!
+//! Nothing is written outside the target, whatever the snapshot holds or the target held before: every file is opened
+//! beneath the target without following links (see [`root`]).
 
+mod attributes;
+mod content;
 mod files;
-mod write;
+mod plan;
+mod root;
 
 use crate::error::{RepoError, RepoResult};
-use crate::id::Id;
-use crate::node::{Node, NodeType};
 use crate::progress::{Cancel, Progress, Warn};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
-use std::ffi::OsStr;
+use plan::Plan;
+use root::Root;
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -37,6 +41,8 @@ pub struct RestoreOptions {
     pub include: Vec<PathBuf>,
     /// Folder that stands for the snapshot's root.
     pub target: PathBuf,
+    /// Folder of the snapshot that `target` stands for instead of the root, if not empty.
+    pub strip: PathBuf,
     /// What to do with files that exist.
     pub overwrite: Overwrite,
     /// Read and verify everything, write nothing.
@@ -60,19 +66,7 @@ pub struct RestoreSummary {
     pub warnings: u64,
 }
 
-/// A folder or special entry of the plan.
-struct Entry {
-    path: PathBuf,
-    node: Node,
-}
-
-#[derive(Default)]
-struct Plan {
-    dirs: Vec<Entry>,
-    files: Vec<Entry>,
-    others: Vec<Entry>,
-}
-
+/// What all threads of one restore share.
 struct Work<'a> {
     repo: &'a Repository,
     options: &'a RestoreOptions,
@@ -81,13 +75,14 @@ struct Work<'a> {
     warn: &'a Warn<'a>,
     warnings: AtomicU64,
     kept: AtomicU64,
-    as_root: bool,
+    owner: attributes::Owner,
 }
 
 impl Work<'_> {
+    /// Tells about a path relative to the target.
     fn warning(&self, path: &Path, message: &str) {
         self.warnings.fetch_add(1, Relaxed);
-        (self.warn)(path, message);
+        (self.warn)(&self.options.target.join(path), message);
     }
 
     fn check_cancel(&self) -> RepoResult<()> {
@@ -98,75 +93,21 @@ impl Work<'_> {
         }
     }
 
-    /// Whether a path inside the snapshot is wanted, and whether something below it may be.
-    fn wanted(&self, path: &Path) -> (bool, bool) {
-        let include = &self.options.include;
-        let inside = include.is_empty() || include.iter().any(|i| path.starts_with(i));
-        (inside, inside || include.iter().any(|i| i.starts_with(path)))
+    fn threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        cores.max(self.repo.backend().parallel()).min(16)
     }
 
-    fn collect(&self, tree: &Id, inside: &Path, plan: &mut Plan) -> RepoResult<()> {
-        self.check_cancel()?;
-        for node in self.repo.tree(tree)?.nodes {
-            let path = inside.join(OsStr::from_bytes(&node.name));
-            let (whole, below) = self.wanted(&path);
-            if !below {
-                continue;
-            }
-            match node.kind {
-                NodeType::Dir => {
-                    let subtree = node.subtree;
-                    plan.dirs.push(Entry {
-                        path: path.clone(),
-                        node,
-                    });
-                    match subtree.map(|s| self.collect(&s, &path, plan)) {
-                        Some(Err(RepoError::Cancelled)) => return Err(RepoError::Cancelled),
-                        Some(Err(e)) => self.warning(&path, &e.to_string()),
-                        None => self.warning(&path, "its listing is missing from the snapshot"),
-                        Some(Ok(())) => {}
-                    }
-                }
-                NodeType::File if whole => {
-                    Progress::add(&self.progress.files_total, 1);
-                    Progress::add(&self.progress.bytes_total, node.size);
-                    plan.files.push(Entry { path, node });
-                }
-                NodeType::Socket => {}
-                _ if whole => {
-                    Progress::add(&self.progress.files_total, 1);
-                    plan.others.push(Entry { path, node });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn target(&self, inside: &Path) -> PathBuf {
-        self.options
-            .target
-            .join(inside.strip_prefix("/").unwrap_or(inside))
-    }
-
-    /// Makes the folders, outermost first. A link in a folder's place is not followed: it could lead anywhere.
-    fn make_dirs(&self, dirs: &[Entry]) -> RepoResult<()> {
-        for dir in dirs {
-            self.check_cancel()?;
-            let path = self.target(&dir.path);
-            let made = match fs::symlink_metadata(&path) {
-                Ok(m) if m.is_dir() => Ok(()),
-                Ok(_) if self.options.overwrite == Overwrite::Always => {
-                    fs::remove_file(&path).and_then(|()| fs::create_dir(&path))
-                }
-                Ok(_) => Err(std::io::Error::other("something else is in the folder's place")),
-                Err(_) => fs::create_dir(&path),
-            };
-            if let Err(e) = made {
-                self.warning(&path, &e.to_string());
-            }
-        }
-        Ok(())
+    /// Runs something in several threads at once; the first failure counts.
+    fn in_threads(&self, run: impl Fn() -> RepoResult<()> + Sync) -> RepoResult<()> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.threads()).map(|_| scope.spawn(&run)).collect();
+            threads
+                .into_iter()
+                .map(|t| t.join().unwrap_or(Err(RepoError::Stopped)))
+                .reduce(RepoResult::and)
+                .unwrap_or(Ok(()))
+        })
     }
 }
 
@@ -184,7 +125,7 @@ impl Repository {
         warn: &Warn<'_>,
     ) -> RepoResult<RestoreSummary> {
         self.load_index()?;
-        let work = Work {
+        let mut work = Work {
             repo: self,
             options,
             progress,
@@ -192,46 +133,33 @@ impl Repository {
             warn,
             warnings: AtomicU64::new(0),
             kept: AtomicU64::new(0),
-            as_root: rustix::process::geteuid().is_root(),
+            owner: attributes::Owner::default(),
         };
-        let mut plan = Plan::default();
-        work.collect(&snapshot.tree, Path::new("/"), &mut plan)?;
-        for wanted in &options.include {
-            let found = plan
-                .dirs
-                .iter()
-                .chain(&plan.files)
-                .chain(&plan.others)
-                .any(|e| e.path == *wanted);
-            if !found {
-                return Err(RepoError::NotFound(wanted.display().to_string()));
-            }
-        }
+        let mut plan = Plan::collect(snapshot, &work)?;
         progress.counted.store(true, Relaxed);
-        if !options.verify_only {
-            let target = &options.target;
-            fs::create_dir_all(target).map_err(|error| RepoError::File {
-                path: target.clone(),
+        if options.verify_only {
+            files::verify(&plan, &work)?;
+        } else {
+            let failed = |error| RepoError::File {
+                path: options.target.clone(),
                 error,
-            })?;
-            work.make_dirs(&plan.dirs)?;
-        }
-        files::restore(&plan.files, &work)?;
-        if !options.verify_only {
-            for entry in &plan.others {
-                work.check_cancel()?;
-                write::special(&work.target(&entry.path), &entry.node, &work);
-                Progress::add(&progress.files_done, 1);
-            }
+            };
+            fs::create_dir_all(&options.target).map_err(failed)?;
+            let root = Root::open(&options.target).map_err(failed)?;
+            work.owner = attributes::Owner::of_process(&root);
+            root.make_dirs(&mut plan, &work)?;
+            files::restore(&plan, &root, &work)?;
             // Innermost first: writing into a folder changes its times.
             for dir in plan.dirs.iter().rev() {
-                write::attributes(&work.target(&dir.path), &dir.node, &work);
+                attributes::of_dir(dir, &root, &work);
             }
         }
-        Progress::add(&progress.dirs_done, plan.dirs.len() as u64);
+        // The first one stands for the target.
+        let dirs = plan.dirs.len() as u64 - 1;
+        Progress::add(&progress.dirs_done, dirs);
         Ok(RestoreSummary {
             files: Progress::get(&progress.files_done),
-            dirs: plan.dirs.len() as u64,
+            dirs,
             bytes: Progress::get(&progress.bytes_done),
             kept: work.kept.load(Relaxed),
             warnings: work.warnings.load(Relaxed),

@@ -81,11 +81,20 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// See [`StorageError`].
     fn get(&self, kind: FileKind, name: &str) -> StorageResult<Vec<u8>>;
-    /// Reads part of a file.
+    /// Reads part of a file: as many bytes as `out` has room for.
     ///
     /// # Errors
     /// See [`StorageError`]; also when the file is shorter.
-    fn get_range(&self, kind: FileKind, name: &str, offset: u64, length: usize) -> StorageResult<Vec<u8>>;
+    fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()>;
+    /// Reads part of a file into new memory.
+    ///
+    /// # Errors
+    /// See [`StorageError`]; also when the file is shorter.
+    fn get_range(&self, kind: FileKind, name: &str, offset: u64, length: usize) -> StorageResult<Vec<u8>> {
+        let mut out = vec![0; length];
+        self.read_range(kind, name, offset, &mut out)?;
+        Ok(out)
+    }
     /// Writes a new file, whole or not at all, and on disk when this returns. A file that exists stays as it is.
     ///
     /// # Errors

@@ -6,12 +6,18 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A repository in a local folder.
 pub struct Local {
     root: PathBuf,
     counter: AtomicU64,
+    /// Files read last, the latest at the end: listings are read one by one out of the same few packs.
+    opened: Mutex<Vec<(PathBuf, Arc<File>)>>,
 }
+
+/// Files kept open.
+const KEPT_OPEN: usize = 8;
 
 impl Local {
     /// The folder need not exist yet.
@@ -19,7 +25,26 @@ impl Local {
         Self {
             root: root.into(),
             counter: AtomicU64::new(0),
+            opened: Mutex::default(),
         }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<File>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = opened.iter().rposition(|(p, _)| p == path) {
+            let found = opened.remove(at);
+            let file = found.1.clone();
+            opened.push(found);
+            return Ok(file);
+        }
+        drop(opened);
+        let file = Arc::new(File::open(path)?);
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.len() >= KEPT_OPEN {
+            opened.remove(0);
+        }
+        opened.push((path.to_path_buf(), file.clone()));
+        Ok(file)
     }
 
     fn path(&self, kind: FileKind, name: &str) -> PathBuf {
@@ -97,17 +122,15 @@ impl Backend for Local {
         fs::read(&path).map_err(|e| error(&path, &e))
     }
 
-    fn get_range(&self, kind: FileKind, name: &str, offset: u64, length: usize) -> StorageResult<Vec<u8>> {
+    fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()> {
         let path = self.path(kind, name);
-        let file = File::open(&path).map_err(|e| error(&path, &e))?;
-        let mut out = vec![0; length];
-        file.read_exact_at(&mut out, offset).map_err(|e| match e.kind() {
+        let file = self.open(&path).map_err(|e| error(&path, &e))?;
+        file.read_exact_at(out, offset).map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof => {
                 StorageError::Other(format!("{}: shorter than expected", path.display()))
             }
             _ => error(&path, &e),
-        })?;
-        Ok(out)
+        })
     }
 
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {
@@ -151,6 +174,10 @@ impl Backend for Local {
 
     fn delete(&self, kind: FileKind, name: &str) -> StorageResult<()> {
         let path = self.path(kind, name);
+        self.opened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(p, _)| *p != path);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(error(&path, &e)),
             _ => Ok(()),

@@ -215,12 +215,14 @@ impl Backend for Rest {
         self.retried("get", || self.read(&url, None, None))
     }
 
-    fn get_range(&self, kind: FileKind, name: &str, offset: u64, length: usize) -> StorageResult<Vec<u8>> {
-        if length == 0 {
-            return Ok(Vec::new());
+    fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()> {
+        if out.is_empty() {
+            return Ok(());
         }
         let url = self.url(kind, name);
-        self.retried("get", || self.read(&url, Some((offset, length)), None))
+        let read = self.retried("get", || self.read(&url, Some((offset, out.len())), None))?;
+        out.copy_from_slice(&read);
+        Ok(())
     }
 
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {

@@ -332,7 +332,7 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
                     OverwriteArg::IfDifferent => Overwrite::IfDifferent,
                 },
                 skip_unreadable: *skip_unreadable,
-                verify_only: false,
+                ..Default::default()
             };
             let watch = Watch::start(&progress, args.json);
             let summary = repo.restore(&repo.snapshot(snapshot)?, &options, &progress, &cancel, &warn)?;

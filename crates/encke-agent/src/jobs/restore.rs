@@ -37,6 +37,7 @@ pub(super) fn plan(options: &RestoreJobAdvancedOptions) -> AgentResult<RestoreOp
         overwrite,
         verify_only,
         skip_unreadable: options.skip_unreadable_chunks,
+        ..RestoreOptions::default()
     })
 }
 

@@ -177,6 +177,44 @@ impl Shared<'_> {
     }
 }
 
+impl Shared<'_> {
+    /// Starts the threads and waits until all is saved, or it has failed.
+    fn work(&self, threads: usize, source: Source) {
+        let stream = match source {
+            Source::Folders(targets) => {
+                let known = self.options.parent.as_ref().map(|p| p.tree);
+                self.pool.push_folder(walk::Folder::root(targets, known));
+                None
+            }
+            // Counts as work before any thread looks for some.
+            Source::Stream(path, input) => Some((path, input, self.pool.begin())),
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.repo.backend().parallel() {
+                scope.spawn(|| self.packer.write_loop(self.progress, self.cancel));
+            }
+            let mut workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(self))).collect();
+            if let Some((path, input, reading)) = stream {
+                workers.push(scope.spawn(move || {
+                    match Worker::new(self.level) {
+                        Ok(mut worker) => read::stream(path, input, &mut worker, self),
+                        Err(e) => self.fail(e),
+                    }
+                    drop(reading);
+                }));
+            }
+            // All are waited for before it is decided.
+            let ended: Vec<_> = workers.into_iter().map(ScopedJoinHandle::join).collect();
+            if ended.iter().any(Result::is_err) {
+                self.fail(RepoError::Stopped);
+            }
+            if let Err(e) = self.packer.close() {
+                self.fail(e);
+            }
+        });
+    }
+}
+
 /// Where a backup's content comes from.
 enum Source<'a> {
     Folders(walk::Targets),
@@ -241,15 +279,12 @@ impl Repository {
         warn: &Warn<'_>,
         source: Source,
     ) -> RepoResult<BackupSummary> {
-        self.check_exclusive()?;
-        self.load_index()?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let threads = if options.threads == 0 {
             cores.clamp(2, 16)
         } else {
             options.threads.min(64)
         };
-        let writers = self.backend().parallel();
         let shared = Shared {
             repo: self,
             options,
@@ -257,7 +292,7 @@ impl Repository {
             cancel,
             warn,
             owners: Owners::default(),
-            packer: Packer::new(self, writers),
+            packer: Packer::new(self),
             saving: Mutex::default(),
             pool: Pool::new(threads),
             spare: Spare::default(),
@@ -268,48 +303,22 @@ impl Repository {
             level: zstd_level(options.compression),
         };
         let uploaded = Progress::get(&progress.uploaded);
-        let stream = match source {
-            Source::Folders(targets) => {
-                shared.pool.push_folder(walk::Folder::root(
-                    targets,
-                    options.parent.as_ref().map(|p| p.tree),
-                ));
-                None
-            }
-            Source::Stream(path, input) => {
-                shared.pool.begin();
-                Some((path, input))
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..writers {
-                scope.spawn(|| shared.packer.write_loop(progress));
-            }
-            let mut workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(&shared))).collect();
-            if let Some((path, input)) = stream {
-                let shared = &shared;
-                workers.push(scope.spawn(move || read_stream(path, input, shared)));
-            }
-            // All are waited for before it is decided.
-            let ended: Vec<_> = workers.into_iter().map(ScopedJoinHandle::join).collect();
-            if ended.iter().any(Result::is_err) {
-                shared.fail(RepoError::Stopped);
-            }
-            if let Err(e) = shared.packer.close() {
-                shared.fail(e);
-            }
-        });
-        if let Some(e) = shared.packer.failure() {
-            return Err(e);
-        }
-        // What was uploaded is indexed even if the backup failed, so that the next one need not upload it again.
-        let indexed = shared.packer.finish(progress);
-        if let Some(e) = shared.error.lock().take() {
-            return Err(e);
-        }
-        indexed?;
-        let tree = shared.root.take().ok_or(RepoError::Stopped)?;
-        let snapshot = self.save_snapshot(options, tree)?;
+        let snapshot = self.with_lock(
+            |e| shared.fail(e),
+            || {
+                // Under the lock, so that nobody removes what the index promises.
+                self.load_index()?;
+                shared.work(threads, source);
+                // What was uploaded is indexed even if the backup failed, so that the next one need not upload it.
+                let indexed = shared.packer.finish(progress);
+                if let Some(e) = shared.packer.failure().or(shared.error.lock().take()) {
+                    return Err(e);
+                }
+                indexed?;
+                let tree = shared.root.take().ok_or(RepoError::Stopped)?;
+                self.save_snapshot(options, tree)
+            },
+        )?;
         let c = &shared.counters;
         let get = Progress::get;
         Ok(BackupSummary {
@@ -365,7 +374,7 @@ fn work(shared: &Shared) {
         Ok(worker) => worker,
         Err(e) => return shared.fail(e),
     };
-    while let Some(task) = shared.pool.take() {
+    while let Some((task, _working)) = shared.pool.take() {
         if !shared.stopped() {
             match task {
                 Task::Chunk(chunk) => chunk.save(&mut worker, shared),
@@ -373,17 +382,7 @@ fn work(shared: &Shared) {
                 Task::Folder(folder) => folder.list(&mut worker, shared),
             }
         }
-        shared.pool.done();
     }
-}
-
-/// Reads a stream and leaves its chunks to the other threads.
-fn read_stream(path: &Path, input: &mut (dyn Read + Send), shared: &Shared) {
-    match Worker::new(shared.level) {
-        Ok(mut worker) => read::stream(path, input, &mut worker, shared),
-        Err(e) => shared.fail(e),
-    }
-    shared.pool.done();
 }
 
 /// A node for something that has no file behind it.

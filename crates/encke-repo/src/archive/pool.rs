@@ -43,9 +43,10 @@ impl Pool {
         }
     }
 
-    /// Keeps the threads waiting for work that somebody else will add; [`Pool::done`] must follow.
-    pub(super) fn begin(&self) {
+    /// Keeps the threads waiting for work that somebody else will add.
+    pub(super) fn begin(&self) -> Working<'_> {
         self.waiting.lock().working += 1;
+        Working(self)
     }
 
     pub(super) fn push_folder(&self, folder: Folder) {
@@ -80,8 +81,8 @@ impl Pool {
         None
     }
 
-    /// The next piece of work; nothing when all is done. [`Pool::done`] must follow each.
-    pub(super) fn take(&self) -> Option<Task> {
+    /// The next piece of work; nothing when all is done.
+    pub(super) fn take(&self) -> Option<(Task, Working<'_>)> {
         let mut w = self.waiting.lock();
         loop {
             let task = if let Some(chunk) = w.chunks.pop_front() {
@@ -91,9 +92,9 @@ impl Pool {
             } else {
                 w.folders.pop().map(Task::Folder)
             };
-            if task.is_some() {
+            if let Some(task) = task {
                 w.working += 1;
-                return task;
+                return Some((task, Working(self)));
             }
             if w.working == 0 {
                 return None;
@@ -101,14 +102,18 @@ impl Pool {
             self.changed.wait(&mut w);
         }
     }
+}
 
-    /// The work taken is finished.
-    pub(super) fn done(&self) {
-        let mut w = self.waiting.lock();
+/// Somebody who may still add work. Dropped also when a thread panics, so that the others do not wait for ever.
+pub(super) struct Working<'a>(&'a Pool);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        let mut w = self.0.waiting.lock();
         w.working -= 1;
         if w.working == 0 {
             drop(w);
-            self.changed.notify_all();
+            self.0.changed.notify_all();
         }
     }
 }

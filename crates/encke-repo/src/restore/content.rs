@@ -1,0 +1,203 @@
+//! A regular file being restored.
+
+use super::plan::{Entry, Plan};
+use super::root::{Opened, Root};
+use super::{Work, attributes};
+use crate::error::RepoError;
+use crate::progress::Progress;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Runs of zeros of this length become holes.
+const HOLE: usize = 64 * 1024;
+
+pub(super) struct Target<'a> {
+    pub entry: &'a Entry,
+    /// Name until it is complete, if not its own.
+    draft: Option<OsString>,
+    fresh: bool,
+    /// Chunks to wait for.
+    remaining: AtomicUsize,
+    failed: AtomicBool,
+}
+
+/// Makes a new file that nobody else may look into before it has its own mode.
+pub(super) fn create(at: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::RUSR | Mode::WUSR)
+}
+
+impl<'a> Target<'a> {
+    /// `fresh` if its folder was made by this restore.
+    pub(super) fn new(entry: &'a Entry, draft: Option<OsString>, fresh: bool) -> Self {
+        let remaining = AtomicUsize::new(entry.node.content.len());
+        Self {
+            entry,
+            draft,
+            fresh,
+            remaining,
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Its name for now.
+    pub(super) fn name(&self) -> &OsStr {
+        self.draft.as_deref().unwrap_or_else(|| self.entry.name())
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.remaining.load(Ordering::Acquire) == 0
+    }
+
+    /// Opens the file; one of a single chunk is made only now.
+    fn open(&self, at: &OwnedFd) -> Result<OwnedFd, Errno> {
+        if self.entry.node.content.len() == 1 {
+            return create(at, self.name());
+        }
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(at, self.name(), flags, Mode::empty())
+    }
+
+    /// Writes a chunk.
+    pub(super) fn put(
+        &self,
+        offset: u64,
+        content: &[u8],
+        plan: &Plan,
+        root: Option<&Root>,
+        opened: &mut Opened,
+        work: &Work,
+    ) {
+        Progress::add(&work.progress.bytes_done, content.len() as u64);
+        let Some(root) = root else { return self.count(work) };
+        let written = opened.of(self.entry.dir, &plan.dirs, root).and_then(|at| {
+            let file = self.open(at)?;
+            write(&file, offset, content, self.entry.node.content.len() == 1)?;
+            Ok((at, file))
+        });
+        match written {
+            Ok((at, file)) => {
+                if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.complete(&file, at, plan, work);
+                }
+            }
+            Err(e) => {
+                work.warning(&self.entry.path(plan), &std::io::Error::from(e).to_string());
+                self.failed.store(true, Ordering::Relaxed);
+                self.give_up(plan, root, opened, work);
+            }
+        }
+    }
+
+    /// A chunk can not be had: the file is left out, or keeps zeros there.
+    pub(super) fn lost(
+        &self,
+        e: &RepoError,
+        plan: &Plan,
+        root: Option<&Root>,
+        opened: &mut Opened,
+        work: &Work,
+    ) {
+        work.warning(&self.entry.path(plan), &e.to_string());
+        let Some(root) = root else { return self.count(work) };
+        if !work.options.skip_unreadable {
+            self.failed.store(true, Ordering::Relaxed);
+        } else if let [_] = self.entry.node.content[..] {
+            let made = opened.of(self.entry.dir, &plan.dirs, root).and_then(|at| {
+                let file = create(at, self.name())?;
+                rustix::fs::ftruncate(&file, self.entry.node.size)
+            });
+            if let Err(e) = made {
+                work.warning(&self.entry.path(plan), &std::io::Error::from(e).to_string());
+                self.failed.store(true, Ordering::Relaxed);
+            }
+        }
+        self.give_up(plan, root, opened, work);
+    }
+
+    /// One chunk less to wait for, when nothing is written.
+    fn count(&self, work: &Work) {
+        if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+            Progress::add(&work.progress.files_done, 1);
+        }
+    }
+
+    /// One chunk less to wait for, without its content.
+    fn give_up(&self, plan: &Plan, root: &Root, opened: &mut Opened, work: &Work) {
+        if self.remaining.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let finished = opened.of(self.entry.dir, &plan.dirs, root).and_then(|at| {
+            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok((at, rustix::fs::openat(at, self.name(), flags, Mode::empty())?))
+        });
+        match finished {
+            Ok((at, file)) => self.complete(&file, at, plan, work),
+            // It was never made.
+            Err(_) => Progress::add(&work.progress.files_done, 1),
+        }
+    }
+
+    /// All content is there: gives the file its attributes and its name.
+    pub(super) fn complete(&self, file: &OwnedFd, at: &OwnedFd, plan: &Plan, work: &Work) {
+        Progress::add(&work.progress.files_done, 1);
+        if self.failed.load(Ordering::Relaxed) {
+            let _ = rustix::fs::unlinkat(at, self.name(), AtFlags::empty());
+            return;
+        }
+        let path = self.entry.path(plan);
+        attributes::of_open(file, &path, &self.entry.node, self.fresh, work);
+        if let Some(draft) = &self.draft
+            && let Err(e) = rustix::fs::renameat(at, draft, at, self.entry.name())
+        {
+            work.warning(&path, &std::io::Error::from(e).to_string());
+            let _ = rustix::fs::unlinkat(at, draft, AtFlags::empty());
+        }
+    }
+
+    /// Removes what a restore that was stopped has begun.
+    pub(super) fn discard(&self, plan: &Plan, opened: &mut Opened, root: &Root) {
+        if self.draft.is_some()
+            && let Ok(at) = opened.of(self.entry.dir, &plan.dirs, root)
+        {
+            let _ = rustix::fs::unlinkat(at, self.name(), AtFlags::empty());
+        }
+    }
+}
+
+/// Writes content, leaving holes where it has long runs of zeros. `whole` if it is the file's only content.
+fn write(file: &OwnedFd, offset: u64, content: &[u8], whole: bool) -> Result<(), Errno> {
+    let zero = |block: &[u8]| block.len() == HOLE && block.iter().all(|&b| b == 0);
+    let (mut from, mut holes) = (0, false);
+    for (number, block) in content.chunks(HOLE).enumerate() {
+        if zero(block) {
+            let at = number * HOLE;
+            write_all(file, offset + from as u64, &content[from..at])?;
+            from = at + HOLE;
+            holes = true;
+        }
+    }
+    write_all(file, offset + from as u64, &content[from..])?;
+    if holes && whole {
+        rustix::fs::ftruncate(file, content.len() as u64)?;
+    }
+    Ok(())
+}
+
+fn write_all(file: &OwnedFd, mut offset: u64, mut content: &[u8]) -> Result<(), Errno> {
+    while !content.is_empty() {
+        match rustix::io::pwrite(file, content, offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(n) => {
+                content = &content[n..];
+                offset += n as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! The folder that is restored to. Everything is opened beneath it, and no link on the way is followed: neither one that
+//! was there before nor one that somebody puts there meanwhile leads anywhere else.
+
+use super::plan::{Dir, Plan};
+use super::{Overwrite, Work};
+use crate::error::RepoResult;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// New folders are nobody else's business until they have their own mode.
+const PRIVATE: Mode = Mode::RWXU;
+
+pub(super) struct Root {
+    folder: OwnedFd,
+    /// Whether the kernel can do it in one call (`openat2`, Linux 5.6).
+    at_once: AtomicBool,
+}
+
+impl Root {
+    /// The target itself may be reached through links: it is what was asked for.
+    pub(super) fn open(target: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(target, flags, Mode::empty())?;
+        Ok(Self {
+            folder,
+            at_once: AtomicBool::new(true),
+        })
+    }
+
+    /// Opens a folder by its path relative to the target.
+    pub(super) fn folder(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        if self.at_once.load(Relaxed) {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            match rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), resolve) {
+                // An old kernel, or a sandbox that does not know the call.
+                Err(Errno::NOSYS | Errno::PERM) => self.at_once.store(false, Relaxed),
+                r => return r,
+            }
+        }
+        let mut at = rustix::fs::openat(&self.folder, ".", flags, Mode::empty())?;
+        for part in path.components() {
+            match part {
+                Component::CurDir => {}
+                Component::Normal(name) => at = rustix::fs::openat(&at, name, flags, Mode::empty())?,
+                _ => return Err(Errno::XDEV),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Makes the folders of a plan, outermost first.
+    pub(super) fn make_dirs(&self, plan: &mut Plan, work: &Work) -> RepoResult<()> {
+        let mut parent = Opened::default();
+        for number in 1..plan.dirs.len() {
+            work.check_cancel()?;
+            let (before, after) = plan.dirs.split_at_mut(number);
+            let dir = &mut after[0];
+            if before[dir.parent].blocked {
+                dir.blocked = true;
+                continue;
+            }
+            let at = parent.get(dir.parent, &before[dir.parent].path, self);
+            let name = dir.path.file_name().unwrap_or_default();
+            match at
+                .map_err(io::Error::from)
+                .and_then(|at| make_dir(at, name, work))
+            {
+                Ok(fresh) => dir.fresh = fresh,
+                Err(e) => {
+                    dir.blocked = true;
+                    work.warning(&dir.path, &e.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a folder unless it is there; tells whether it is new.
+fn make_dir(at: &OwnedFd, name: &OsStr, work: &Work) -> io::Result<bool> {
+    match rustix::fs::mkdirat(at, name, PRIVATE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => {
+            let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                return Ok(false);
+            }
+            if work.options.overwrite != Overwrite::Always {
+                return Err(io::Error::other("something else is in the folder's place"));
+            }
+            rustix::fs::unlinkat(at, name, AtFlags::empty())?;
+            rustix::fs::mkdirat(at, name, PRIVATE)?;
+            Ok(true)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The folder used last: neighbours come one after the other.
+#[derive(Default)]
+pub(super) struct Opened(Option<(usize, OwnedFd)>);
+
+impl Opened {
+    pub(super) fn get(&mut self, number: usize, path: &Path, root: &Root) -> Result<&OwnedFd, Errno> {
+        if self.0.as_ref().is_none_or(|(n, _)| *n != number) {
+            self.0 = Some((number, root.folder(path)?));
+        }
+        let (_, folder) = self.0.as_ref().expect("set above");
+        Ok(folder)
+    }
+
+    pub(super) fn of(&mut self, number: usize, dirs: &[Dir], root: &Root) -> Result<&OwnedFd, Errno> {
+        self.get(number, &dirs[number].path, root)
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+}
