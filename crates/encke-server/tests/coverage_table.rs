@@ -64,9 +64,7 @@ fn differences(declared: &Endpoint, spec: &Value) -> Vec<(&'static str, String)>
         return out;
     }
     let roles: Vec<&str> = declared.roles.iter().map(|r| r.word()).collect();
-    let published: Vec<&str> = list(&spec["roles_required"])
-        .filter_map(Value::as_str)
-        .collect();
+    let published: Vec<&str> = list(&spec["roles_required"]).filter_map(Value::as_str).collect();
     compare("roles", format!("{roles:?}"), format!("{published:?}"));
     let param = |name: &str, kind: &str, optional: bool, json: bool| {
         let optional = if optional { ", optional" } else { "" };
@@ -79,7 +77,12 @@ fn differences(declared: &Endpoint, spec: &Value) -> Vec<(&'static str, String)>
         .map(|p| param(p.name, &(p.type_name)(), p.optional, p.json));
     let theirs = list(&spec["params"]).map(|p| {
         let is = |key: &str| p[key] == true;
-        param(text(p, "name"), text(p, "type"), is("optional"), is("json_encoded"))
+        param(
+            text(p, "name"),
+            text(p, "type"),
+            is("optional"),
+            is("json_encoded"),
+        )
     });
     compare(
         "parameters",
@@ -93,14 +96,20 @@ fn differences(declared: &Endpoint, spec: &Value) -> Vec<(&'static str, String)>
 fn every_published_endpoint_is_declared() {
     let (table, published) = (table(), published());
     assert_eq!(published.len(), 251);
-    let missing: Vec<&String> = published.keys().filter(|path| table.find(path).is_none()).collect();
+    let missing: Vec<&String> = published
+        .keys()
+        .filter(|path| table.find(path).is_none())
+        .collect();
     assert!(missing.is_empty(), "not declared: {missing:?}");
     let unknown: Vec<&str> = table
         .endpoints()
         .map(|e| e.path)
         .filter(|path| !published.contains_key(*path) && !path.starts_with(OWN))
         .collect();
-    assert!(unknown.is_empty(), "neither published nor below {OWN}: {unknown:?}");
+    assert!(
+        unknown.is_empty(),
+        "neither published nor below {OWN}: {unknown:?}"
+    );
 }
 
 #[test]
@@ -136,7 +145,10 @@ fn declarations_agree_with_the_specification() {
         .filter(|i| !used.contains(i))
         .map(|i| EXCEPTIONS[i].0)
         .collect();
-    assert!(stale.is_empty(), "these exceptions are no longer needed: {stale:?}");
+    assert!(
+        stale.is_empty(),
+        "these exceptions are no longer needed: {stale:?}"
+    );
 }
 
 #[test]
@@ -146,7 +158,12 @@ fn what_is_supported_says_what_it_does_and_what_is_not_says_why() {
             Support::Supported => {
                 assert!(e.summary.ends_with('.'), "{}: {:?}", e.name, e.summary);
                 for p in e.params {
-                    assert!(!p.doc.trim().is_empty(), "{}: {} is not described", e.name, p.name);
+                    assert!(
+                        !p.doc.trim().is_empty(),
+                        "{}: {} is not described",
+                        e.name,
+                        p.name
+                    );
                 }
             }
             Support::Unsupported(why) => assert!(!why.is_empty(), "{}", e.name),
