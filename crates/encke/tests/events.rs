@@ -1,0 +1,264 @@
+//! The event stream, read by a WebSocket client of the test's own (RFC 6455), so that nothing is taken on trust.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+use support::Server;
+
+struct Client(TcpStream);
+
+impl Client {
+    fn connect(server: &Server, path: &str) -> Self {
+        let host = server.url.strip_prefix("http://").unwrap();
+        let mut socket = TcpStream::connect(host).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let key = base64::engine::general_purpose::STANDARD.encode([7u8; 16]);
+        write!(
+            socket,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        .unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(
+            head.starts_with(b"HTTP/1.1 101"),
+            "{}",
+            String::from_utf8_lossy(&head)
+        );
+        Self(socket)
+    }
+
+    fn send(&mut self, text: &str) {
+        assert!(text.len() < 126);
+        let mask = [1u8, 2, 3, 4];
+        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap()];
+        frame.extend(mask);
+        frame.extend(text.bytes().zip(mask.iter().cycle()).map(|(b, m)| b ^ m));
+        self.0.write_all(&frame).unwrap();
+    }
+
+    /// The next text frame; nothing once the server has closed.
+    fn receive(&mut self) -> Option<String> {
+        loop {
+            let mut head = [0u8; 2];
+            self.0.read_exact(&mut head).ok()?;
+            let length = match head[1] & 0x7f {
+                126 => {
+                    let mut b = [0; 2];
+                    self.0.read_exact(&mut b).ok()?;
+                    u64::from(u16::from_be_bytes(b))
+                }
+                127 => {
+                    let mut b = [0; 8];
+                    self.0.read_exact(&mut b).ok()?;
+                    u64::from_be_bytes(b)
+                }
+                n => u64::from(n),
+            };
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            self.0.read_exact(&mut payload).ok()?;
+            match head[0] & 0x0f {
+                1 => return Some(String::from_utf8(payload).unwrap()),
+                8 => return None,
+                _ => {}
+            }
+        }
+    }
+
+    fn event(&mut self) -> Value {
+        serde_json::from_str(&self.receive().expect("the stream ended")).unwrap()
+    }
+
+    /// The next event of a kind.
+    fn event_of(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.event();
+            if event["TypeString"] == kind {
+                return event;
+            }
+        }
+    }
+}
+
+fn signed_in(server: &Server, path: &str) -> Client {
+    let mut client = Client::connect(server, path);
+    for field in ["admin", "Password", "admin", "", ""] {
+        client.send(field);
+    }
+    assert_eq!(client.receive().as_deref(), Some("200 OK"));
+    client
+}
+
+fn add_user(server: &Server, name: &str) {
+    let fields = [("TargetUser", name), ("TargetPassword", "long enough")];
+    assert_eq!(server.call("/api/v1/admin/add-user", &fields)["Status"], 200);
+}
+
+#[test]
+fn the_stream_begins_with_hello_and_tells_of_changes() {
+    let server = Server::start();
+    let mut stream = signed_in(&server, "/api/v1/events/stream");
+    let hello = stream.event();
+    assert_eq!(
+        (&hello["Type"], &hello["TypeString"]),
+        (&json!(4000), &json!("SEVT_META_HELLO"))
+    );
+    assert_eq!(hello["Data"]["Version"], "25.9.8");
+    add_user(&server, "alice");
+    let new = stream.event_of("SEVT_ACCOUNT_NEW");
+    assert_eq!(
+        (&new["Type"], &new["Actor"], &new["ResourceID"]),
+        (&json!(4100), &json!("admin"), &json!("alice"))
+    );
+    assert_eq!(new["Data"]["Username"], "alice");
+    assert_eq!(new["Data"]["PasswordHash"], "", "no secret in an event");
+    let started = server.call("/api/v1/admin/account/session-start", &[]);
+    assert_eq!(
+        stream.event_of("SEVT_ACCOUNT_ADMIN_SESSION_START")["Actor"],
+        "admin"
+    );
+    let key = started["SessionKey"].as_str().unwrap();
+    assert!(!server.log().contains(key), "a key in the log");
+    let wrong = [
+        ("Username", "alice"),
+        ("AuthType", "Password"),
+        ("Password", "wrong"),
+    ];
+    server.post("/api/v1/user/web/session/start", &wrong);
+    let failed = stream.event_of("SEVT_ACCOUNT_LOGIN_FAILED");
+    assert_eq!(
+        (&failed["Type"], &failed["ResourceID"]),
+        (&json!(4104), &json!("/api/v1/user/web/session/start"))
+    );
+    assert_eq!(
+        server.call("/api/v1/admin/delete-user", &[("TargetUser", "alice")])["Status"],
+        200
+    );
+    assert_eq!(stream.event_of("SEVT_ACCOUNT_REMOVED")["ResourceID"], "alice");
+}
+
+#[test]
+fn an_allow_list_narrows_the_stream_and_a_session_key_opens_it() {
+    let server = Server::start();
+    let started = server.call("/api/v1/admin/account/session-start", &[]);
+    let key = started["SessionKey"].as_str().unwrap();
+    let mut stream = Client::connect(&server, "/api/v1/events/stream?allowList=SEVT_BUCKET_NEW");
+    for field in ["admin", "SessionKey", "", key, ""] {
+        stream.send(field);
+    }
+    assert_eq!(stream.receive().as_deref(), Some("200 OK"));
+    assert_eq!(stream.event()["TypeString"], "SEVT_META_HELLO");
+    add_user(&server, "alice");
+    assert_eq!(
+        server.call("/api/v1/admin/storage/register-bucket", &[])["Status"],
+        200
+    );
+    assert_eq!(
+        stream.event()["TypeString"],
+        "SEVT_BUCKET_NEW",
+        "the account's event is left out"
+    );
+}
+
+#[test]
+fn wrong_credentials_are_told_and_the_connection_ends() {
+    let server = Server::start();
+    for fields in [
+        ["admin", "Password", "wrong", "", ""],
+        ["nobody", "Password", "admin", "", ""],
+        ["admin", "SessionKey", "", "no such key", ""],
+        ["", "", "", "", ""],
+    ] {
+        let mut client = Client::connect(&server, "/api/v1/events/stream");
+        for field in fields {
+            client.send(field);
+        }
+        assert_eq!(client.receive().as_deref(), Some("403 Unauth"), "{fields:?}");
+        assert_eq!(client.receive(), None);
+    }
+}
+
+#[test]
+fn a_truncated_frame_ends_only_its_own_connection() {
+    let server = Server::start();
+    let mut good = signed_in(&server, "/api/v1/events/stream");
+    let mut bad = Client::connect(&server, "/api/v1/events/stream");
+    // A frame that announces 100 bytes, sends three, and is gone.
+    bad.0
+        .write_all(&[0x81, 0x80 | 100, 1, 2, 3, 4, b'x', b'y', b'z'])
+        .unwrap();
+    drop(bad);
+    // A frame that no client may send: not masked.
+    let mut rude = Client::connect(&server, "/api/v1/events/stream");
+    rude.0.write_all(&[0x81, 3, b'a', b'b', b'c']).unwrap();
+    assert_eq!(rude.receive(), None);
+    for path in ["/api/encke/v1/device/live"] {
+        let mut device = Client::connect(&server, path);
+        device.0.write_all(&[0x81, 0x80 | 100, 1, 2, 3, 4, b'x']).unwrap();
+        drop(device);
+        let mut device = Client::connect(&server, path);
+        device.send("{\"type\":\"hello\"");
+        assert!(device.receive().is_some_and(|m| m.contains("refused")));
+    }
+    add_user(&server, "alice");
+    assert_eq!(good.event_of("SEVT_ACCOUNT_NEW")["ResourceID"], "alice");
+}
+
+/// Resident memory of a process in bytes.
+fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_slow_reader_is_disconnected_and_memory_stays_bounded() {
+    let server = Server::start();
+    add_user(&server, "alice");
+    let mut slow = signed_in(&server, "/api/v1/events/stream");
+    let before = memory(server.pid());
+    // Each save is an event with the whole profile, a hundred kilobytes of it, and nobody reads.
+    let mut profile = server.call("/api/v1/admin/get-user-profile", &[("TargetUser", "alice")]);
+    profile["Emails"] = json!(
+        (0..3000)
+            .map(|i| format!("{i:030}@example.org"))
+            .collect::<Vec<_>>()
+    );
+    let text = profile.to_string();
+    let deadline = Instant::now() + Duration::from_secs(90);
+    for _ in 0..400 {
+        let saved = server.call(
+            "/api/v1/admin/set-user-profile",
+            &[("TargetUser", "alice"), ("ProfileData", &text)],
+        );
+        assert_eq!(saved["Status"], 200);
+        assert!(
+            memory(server.pid()) < before + (600 << 20),
+            "memory grows with a slow reader"
+        );
+        assert!(Instant::now() < deadline, "the saves take too long");
+    }
+    // What waits in the socket can still be read; then the end, long before all 400 events.
+    slow.0.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut read = 0;
+    while slow.receive().is_some() {
+        read += 1;
+        if read >= 402 {
+            break;
+        }
+    }
+    add_user(&server, "bob");
+    let mut fresh = signed_in(&server, "/api/v1/events/stream");
+    assert_eq!(fresh.event()["TypeString"], "SEVT_META_HELLO");
+}
