@@ -16,10 +16,13 @@ export function handoverOf(data: unknown): Session | null {
 }
 
 export function listenForPortal() {
+  const portals: unknown[] = [window.opener, window.parent].filter((w) => w && w !== window);
+  if (portals.length === 0) return;
   window.addEventListener('message', async (event) => {
+    if (!portals.includes(event.source)) return;
     const candidate = handoverOf(event.data);
     if (!candidate) return;
-    if (await sessionLives(candidate)) {
+    if (await sessionLives(candidate, { sure: true })) {
       setSession(candidate);
       await router.navigate({ to: '/' });
     } else {
@@ -28,6 +31,5 @@ export function listenForPortal() {
     }
   });
   // The first message any portal hears from us, once we listen.
-  const portal: Window | null = window.opener ?? (window.parent !== window ? window.parent : null);
-  portal?.postMessage({ msg: 'app_loaded' }, '*');
+  for (const portal of portals) (portal as Window).postMessage({ msg: 'app_loaded' }, '*');
 }

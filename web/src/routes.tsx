@@ -14,16 +14,21 @@ const root = createRootRoute({ component: Outlet });
 const signIn = createRoute({
   getParentRoute: () => root,
   path: '/sign-in',
-  validateSearch: (search: Record<string, unknown>): { refused?: boolean } =>
-    search.refused ? { refused: true } : {},
+  validateSearch: (search: Record<string, unknown>): { refused?: boolean; next?: string } => ({
+    ...(search.refused ? { refused: true } : {}),
+    // A path of this console and nothing else.
+    ...(typeof search.next === 'string' && /^\/[^/\\]/.test(search.next) ? { next: search.next } : {}),
+  }),
   component: lazyRouteComponent(() => import('./pages/SignIn'), 'SignIn'),
 });
 
 const shell = createRoute({
   getParentRoute: () => root,
   id: 'shell',
-  beforeLoad: () => {
-    if (!session()) throw redirect({ to: '/sign-in' });
+  beforeLoad: ({ location }) => {
+    if (!session()) {
+      throw redirect({ to: '/sign-in', search: location.href === '/' ? {} : { next: location.href } });
+    }
   },
   component: Shell,
 });

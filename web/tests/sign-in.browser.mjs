@@ -28,32 +28,31 @@ async function withPage(run, options) {
   }
 }
 
-test('a right password shows the accounts, a wrong one an error', () =>
+test('a right password shows the home, a wrong one an error', () =>
   withPage(async (page) => {
     await signIn(page, ADMIN, 'wrong');
     await page.getByRole('alert').waitFor();
     assert.match(await page.getByRole('alert').innerText(), /user name or password/i);
     await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
     await page.getByRole('button', { name: 'Sign in' }).click();
-    await page.getByRole('heading', { name: 'Accounts' }).waitFor();
-    await page.getByRole('link', { name: 'ursula' }).waitFor();
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
   }));
 
 test('an end user signs in at the same form and sees the own account', () =>
   withPage(async (page) => {
     await signIn(page, 'ursula');
-    await page.getByRole('heading', { name: 'ursula' }).waitFor();
+    await page.getByRole('heading', { name: 'Welcome, ursula' }).waitFor();
     assert.equal(await page.getByRole('link', { name: 'Accounts' }).count(), 0);
   }));
 
 test('signing out revokes the session', () =>
   withPage(async (page) => {
     await signIn(page);
-    await page.getByRole('heading', { name: 'Accounts' }).waitFor();
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
     const stored = await page.evaluate(() => Object.values(sessionStorage).join());
     assert.equal(await page.evaluate(() => localStorage.getItem('encke-session')), null);
     const { key, username } = JSON.parse(stored.slice(stored.indexOf('{'), stored.lastIndexOf('}') + 1));
-    await page.getByRole('button', { name: 'Account menu' }).click();
+    await page.getByRole('button', { name: ADMIN }).click();
     await page.getByRole('menuitem', { name: 'Sign out' }).click();
     await page.getByLabel('User name').waitFor();
     const refused = await until('the revocation', async () => {
@@ -72,7 +71,7 @@ test('a deep link survives signing in', () =>
     await page.getByLabel('User name').fill(ADMIN);
     await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
     await page.keyboard.press('Enter');
-    await page.getByRole('heading', { name: 'Devices' }).waitFor();
+    await page.getByRole('heading', { name: 'Connected devices' }).waitFor();
     assert.equal(new URL(page.url()).pathname, '/devices');
   }));
 
@@ -93,7 +92,7 @@ test('a second factor is asked for and used', async () => {
     await page.getByRole('alert').waitFor();
     await page.getByLabel('Code').fill(totp(secret));
     await page.getByRole('button', { name: 'Sign in' }).click();
-    await page.getByRole('heading', { name: 'Accounts' }).waitFor();
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
   });
 });
 
@@ -104,9 +103,9 @@ test('an empty server asks for its first administrator', async () => {
     await page.goto('/');
     await page.getByLabel('User name').fill('root');
     await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
-    await page.getByLabel('Password again').fill(PASSWORD);
-    await page.getByRole('button', { name: 'Create administrator' }).click();
-    await page.getByRole('heading', { name: 'Accounts' }).waitFor();
+    await page.getByRole('button', { name: 'Make administrator' }).click();
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
+    await page.getByRole('link', { name: 'Accounts', exact: true }).click();
     await page.getByText('No accounts yet').waitFor();
     assert.deepEqual(page.problems, []);
     await page.context().close();
@@ -172,14 +171,14 @@ async function throughPortal(message, options, check) {
 test('a portal signs an administrator in without a reload', async () => {
   const message = { msg: 'session_login', username: ADMIN, sessionkey: await server.adminSession() };
   await throughPortal(message, { framed: false }, async (page) => {
-    await page.getByRole('heading', { name: 'Accounts' }).waitFor();
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
   });
 });
 
 test('a portal signs an end user in, in a frame', async () => {
   const message = { msg: 'user_session_login', username: 'ursula', sessionkey: await server.sessionAs('ursula') };
   await throughPortal(message, { framed: true }, async (page) => {
-    await page.getByRole('heading', { name: 'ursula' }).waitFor();
+    await page.getByRole('heading', { name: 'Welcome, ursula' }).waitFor();
   });
 });
 
@@ -188,7 +187,7 @@ test("a portal's wrong key leads to the sign-in form with an error", async () =>
   await throughPortal(message, { framed: false }, async (page) => {
     await page.getByRole('alert').waitFor();
     await page.getByLabel('User name').waitFor();
-    assert.equal(await page.getByRole('heading', { name: 'Accounts' }).count(), 0);
+    assert.equal(await page.getByRole('heading', { name: 'Home' }).count(), 0);
   });
 });
 

@@ -11,7 +11,7 @@ import { chromium } from 'playwright-core';
 const here = path.dirname(fileURLToPath(import.meta.url));
 const PROGRAM = path.resolve(process.env.ENCKE_BIN ?? path.join(here, '../../target/release/encke'));
 /** How long anything may take before a test gives up, in milliseconds. */
-export const PATIENCE = 30_000;
+export const PATIENCE = 15_000;
 
 export const ADMIN = 'admin';
 export const PASSWORD = 'correct horse battery';

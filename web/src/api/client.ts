@@ -70,8 +70,8 @@ export async function call<T>(path: string, fields: Fields = {}): Promise<T> {
   }
 }
 
-/** Checks a session with the server. */
-export async function sessionLives(candidate = session()): Promise<boolean> {
+/** Checks a session with the server. Unless it must be `sure`, no answer says nothing against the session. */
+export async function sessionLives(candidate = session(), { sure = false } = {}): Promise<boolean> {
   if (!candidate) return false;
   const path =
     candidate.kind === 'admin'
@@ -82,7 +82,6 @@ export async function sessionLives(candidate = session()): Promise<boolean> {
     await rawCall(path, fields);
     return true;
   } catch (error) {
-    // A server that can not be reached says nothing about the session.
-    return error instanceof ApiError && (error.status === 0 || error.status >= 500);
+    return !sure && error instanceof ApiError && (error.status === 0 || error.status >= 500);
   }
 }

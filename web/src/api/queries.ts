@@ -114,12 +114,23 @@ export type SavedReport = {
 export const useReports = () =>
   useQuery({ queryKey: ['reports'], queryFn: () => call<SavedReport[]>('/api/encke/v1/reports/list') });
 
-/** Starts a backup; an end user's call answers no job id. */
+/**
+ * Starts a job on a device. An end user's call answers no job id (reference, section 11), so the job is found among
+ * those that were not there before.
+ */
+async function start(path: string, fields: Record<string, string | object>): Promise<{ JobID?: string }> {
+  const list = () => call<Job[]>('/api/v1/user/web/get-jobs');
+  const before = isAdmin() ? null : new Set((await list()).map((j) => j.GUID));
+  const answer = await call<{ JobID?: string }>(`${base()}${path}`, fields);
+  if (answer.JobID || !before) return answer;
+  return { JobID: (await list()).find((j) => !before.has(j.GUID))?.GUID };
+}
+
 export const runBackup = (fields: { TargetID: string; Source: string; Destination: string }) =>
-  call<{ JobID?: string }>(`${base()}/dispatcher/run-backup-custom`, fields);
+  start('/dispatcher/run-backup-custom', fields);
 
 export const runRule = (fields: { TargetID: string; BackupRule: string }) =>
-  call<{ JobID?: string }>(`${base()}/dispatcher/run-backup`, fields);
+  start('/dispatcher/run-backup', fields);
 
 export const runRestore = (fields: {
   TargetID: string;
@@ -128,7 +139,7 @@ export const runRestore = (fields: {
   Snapshot: string;
   Paths: string[];
   Options: RestoreOptions;
-}) => call<{ JobID?: string }>(`${base()}/dispatcher/run-restore-custom`, fields);
+}) => start('/dispatcher/run-restore-custom', fields);
 
 export const cancelJob = (job: Job) =>
   call(`${base()}/job/cancel`, { TargetUser: isAdmin() ? job.Username : undefined, JobID: job.GUID });

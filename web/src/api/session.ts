@@ -21,8 +21,12 @@ export function session(): Session | null {
 
 export function setSession(next: Session | null) {
   current = next;
-  if (next) sessionStorage.setItem(STORAGE, JSON.stringify(next));
-  else sessionStorage.removeItem(STORAGE);
+  try {
+    if (next) sessionStorage.setItem(STORAGE, JSON.stringify(next));
+    else sessionStorage.removeItem(STORAGE);
+  } catch {
+    // In a frame of another site the browser may refuse; the session then lives as long as the page.
+  }
   for (const listener of listeners) listener();
 }
 

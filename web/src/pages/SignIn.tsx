@@ -1,6 +1,6 @@
 import { Button, Center, Paper, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
-import { useNavigate, useSearch } from '@tanstack/react-router';
+import { useNavigate, useRouter, useSearch } from '@tanstack/react-router';
 import { type FormEvent, useState } from 'react';
 import { ApiError, rawCall } from '../api/client';
 import { setSession } from '../api/session';
@@ -13,7 +13,8 @@ async function branding(): Promise<Branding> {
 }
 
 export function SignIn() {
-  const { refused } = useSearch({ from: '/sign-in' });
+  const { refused, next } = useSearch({ from: '/sign-in' });
+  const router = useRouter();
   const navigate = useNavigate();
   const properties = useQuery({ queryKey: ['branding'], queryFn: branding });
   const [name, setName] = useState('');
@@ -40,11 +41,12 @@ export function SignIn() {
       });
       const kind = started.SessionType === 'admin' ? 'admin' : 'user';
       setSession({ kind, username: name, key: started.SessionKey });
-      await navigate({ to: '/' });
+      if (next) router.history.push(next);
+      else await navigate({ to: '/' });
     } catch (failure) {
       if (failure instanceof ApiError && failure.status === 449) setNeedsCode(true);
       else if (failure instanceof ApiError && failure.message === 'Unauthorised') {
-        setError(new Error(needsCode ? 'The code is not right' : 'The name or the password is not right'));
+        setError(new Error(needsCode ? 'The code is not right, or it has been used already' : 'The user name or password is not right'));
       } else setError(failure as Error);
     } finally {
       setBusy(false);
@@ -66,7 +68,7 @@ export function SignIn() {
             {refused && <Failure error={new Error('The portal handed over a session that is not valid. Sign in here.')} />}
             <Failure error={error} />
             <TextInput
-              label="Name"
+              label="User name"
               name="username"
               autoComplete="username"
               required
@@ -84,7 +86,8 @@ export function SignIn() {
             />
             {needsCode && (
               <TextInput
-                label="One-time code"
+                label="Code"
+                description="The six digits that your authenticator app shows"
                 name="code"
                 autoComplete="one-time-code"
                 inputMode="numeric"
