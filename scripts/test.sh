@@ -10,6 +10,9 @@ step "formatting and lints"
 cargo fmt --all --check
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 
+step "licences"
+scripts/licences.sh
+
 step "unit, property, API, interoperation and crash tests"
 cargo test --release --locked --workspace
 

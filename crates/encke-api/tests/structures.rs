@@ -1,5 +1,7 @@
 //! Every published structure, filled with random values and unknown properties, survives reading and writing.
 
+#![allow(clippy::unwrap_used)]
+
 use encke_api::types::ROUND_TRIPS;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

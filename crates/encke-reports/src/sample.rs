@@ -84,8 +84,15 @@ pub(crate) const TEMPLATE: Template = Template {
     has_uid: true,
 };
 
-/// First names, family names and countries that go together.
-const NAMES: &[(&str, &[&str], &[&str], &[&str])] = &[
+/// A country, its men's and women's first names, and its family names.
+type Names = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+const NAMES: &[Names] = &[
     (
         "Croatia",
         &["Luka", "Ivan", "Marko"],
