@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -67,10 +68,11 @@ impl Sqlite {
                 self.returned.wait(&mut pool);
             }
         };
-        let result = read_once(&mut connection, work);
+        // The connection goes back whatever happens, else a fault in one reader would in time stop all of them.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| read_once(&mut connection, work)));
         self.readers.lock().push(connection);
         self.returned.notify_one();
-        result
+        result.unwrap_or_else(|fault| std::panic::resume_unwind(fault))
     }
 
     pub(crate) async fn write<T, F>(&self, work: F) -> StoreResult<T>

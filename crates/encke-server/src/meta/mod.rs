@@ -7,6 +7,7 @@ use encke_api::ApiResult;
 use encke_api::constants::{APPLICATION_VERSION, DEFAULT_ACCENTCOLOR, DEFAULT_TOPCOLOR, RELEASE_CODENAME};
 use encke_api::form::NoParams;
 use encke_api::types::{ServerConfigOptions, ServerMetaBrandingProperties, ServerMetaVersionInfo};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// The year 2100: this server's licence does not end.
@@ -44,12 +45,18 @@ pub async fn version_info(app: &App) -> ApiResult<ServerMetaVersionInfo> {
         server_start_time: app.start_time,
         server_start_hash: app.start_hash.clone(),
         current_time: now(),
+        server_license_hash: license_hash(app),
         server_license_features_all: true,
         server_license_feature_set: u32::MAX,
         configured_devices: devices,
         license_valid_until: NO_END,
         ..Default::default()
     })
+}
+
+/// The same for the life of a data folder: monitors tell servers apart by it.
+fn license_hash(app: &App) -> String {
+    hex::encode(Sha256::digest(format!("server {}", app.server_key.to_text())))
 }
 
 async fn version(app: Arc<App>, _: Admin, _: Call<NoParams>) -> ApiResult<Doc<ServerMetaVersionInfo>> {
