@@ -539,7 +539,11 @@ fn bad_requests_get_a_clear_error_and_the_server_goes_on() {
     let huge = "x".repeat(17 << 20);
     // Cut off in the middle.
     let mut socket = std::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
-    write!(socket, "POST /api/v1/admin/list-users HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\nA=x").unwrap();
+    write!(
+        socket,
+        "POST /api/v1/admin/list-users HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\nA=x"
+    )
+    .unwrap();
     drop(socket);
     let too_large = Command::new("sh")
         .args([

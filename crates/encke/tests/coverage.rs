@@ -22,7 +22,10 @@ fn every_endpoint_refuses_strangers_and_answers_nonsense_with_an_error() {
     assert_eq!(server.call("/api/v1/admin/add-user", &user)["Status"], 200);
     let key_of = |answer: Value| answer["SessionKey"].as_str().unwrap().to_string();
     let admin_key = key_of(server.call("/api/v1/admin/account/session-start", &[]));
-    let user_key = key_of(server.call("/api/v1/admin/account/session-start-as-user", &[("TargetUser", "alice")]));
+    let user_key = key_of(server.call(
+        "/api/v1/admin/account/session-start-as-user",
+        &[("TargetUser", "alice")],
+    ));
     for e in table() {
         if e.caller == Caller::Nobody {
             continue;
@@ -30,8 +33,16 @@ fn every_endpoint_refuses_strangers_and_answers_nonsense_with_an_error() {
         let nobody = server.post(e.path, &[]);
         assert_eq!(nobody["Status"], 403, "{}: {nobody}", e.path);
         // A session of the other kind.
-        let (name, key) = if e.caller == Caller::User { ("admin", &admin_key) } else { ("alice", &user_key) };
-        let other = [("Username", name), ("AuthType", "SessionKey"), ("SessionKey", key.as_str())];
+        let (name, key) = if e.caller == Caller::User {
+            ("admin", &admin_key)
+        } else {
+            ("alice", &user_key)
+        };
+        let other = [
+            ("Username", name),
+            ("AuthType", "SessionKey"),
+            ("SessionKey", key.as_str()),
+        ];
         if e.caller != Caller::AdminOrUser {
             assert_eq!(server.post(e.path, &other)["Status"], 403, "{}", e.path);
         }
