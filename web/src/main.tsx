@@ -16,7 +16,8 @@ const client = new QueryClient({
     queries: {
       staleTime: 2000,
       // A refusal stays a refusal; only what may pass is tried again.
-      retry: (count, error) => count < 2 && error instanceof ApiError && (error.status === 0 || error.status >= 502),
+      retry: (count, error) =>
+        count < 2 && error instanceof ApiError && (error.status === 0 || error.status >= 502),
     },
   },
 });

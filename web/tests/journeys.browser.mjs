@@ -84,7 +84,7 @@ test('a backup is started and watched to its end, with its log', () =>
     await page.getByRole('dialog').getByRole('button', { name: 'Start backup' }).click();
     await page.waitForURL('**/jobs/*');
     await finished(page);
-    await page.getByRole('log').getByText(/snapshot/i).first().waitFor();
+    await page.getByRole('log').getByText('Finished').waitFor();
     const id = new URL(page.url()).pathname.split('/').at(-1);
     const job = await server.call('/api/v1/admin/get-job-properties', { JobID: id });
     assert.equal(job.Status, 5000);

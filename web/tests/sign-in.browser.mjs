@@ -32,7 +32,7 @@ test('a right password shows the home, a wrong one an error', () =>
   withPage(async (page) => {
     await signIn(page, ADMIN, 'wrong');
     await page.getByRole('alert').waitFor();
-    assert.match(await page.getByRole('alert').innerText(), /user name or password/i);
+    assert.match(await page.getByRole('alert').textContent(), /user name or password/i);
     await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.getByRole('heading', { name: 'Home' }).waitFor();
@@ -176,7 +176,11 @@ test('a portal signs an administrator in without a reload', async () => {
 });
 
 test('a portal signs an end user in, in a frame', async () => {
-  const message = { msg: 'user_session_login', username: 'ursula', sessionkey: await server.sessionAs('ursula') };
+  const message = {
+    msg: 'user_session_login',
+    username: 'ursula',
+    sessionkey: await server.sessionAs('ursula'),
+  };
   await throughPortal(message, { framed: true }, async (page) => {
     await page.getByRole('heading', { name: 'Welcome, ursula' }).waitFor();
   });
@@ -194,7 +198,9 @@ test("a portal's wrong key leads to the sign-in form with an error", async () =>
 /** RFC 6238 with the usual parameters. */
 function totp(secret, shift = 0) {
   const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
-  const bits = [...secret.replace(/=+$/, '')].map((c) => alphabet.indexOf(c).toString(2).padStart(5, '0')).join('');
+  const bits = [...secret.replace(/=+$/, '')]
+    .map((c) => alphabet.indexOf(c).toString(2).padStart(5, '0'))
+    .join('');
   const key = Buffer.from(bits.match(/.{8}/g).map((b) => Number.parseInt(b, 2)));
   const counter = Buffer.alloc(8);
   counter.writeBigUInt64BE(BigInt(Math.floor((Date.now() / 1000 + shift) / 30)));

@@ -62,7 +62,10 @@ export class Server {
     const server = new Server();
     Object.assign(server, { folder, child, url: found, log, children: [] });
     if (!empty) {
-      await server.post('/api/v1/admin/add-first-admin-user', { TargetUser: ADMIN, TargetPassword: PASSWORD });
+      await server.post('/api/v1/admin/add-first-admin-user', {
+        TargetUser: ADMIN,
+        TargetPassword: PASSWORD,
+      });
     }
     return server;
   }

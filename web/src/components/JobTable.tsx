@@ -1,6 +1,6 @@
 import { Table } from '@mantine/core';
-import { useVirtualizer } from '@tanstack/react-virtual';
 import { Link } from '@tanstack/react-router';
+import { useVirtualizer } from '@tanstack/react-virtual';
 import { useRef } from 'react';
 import { isRunning } from '../api/queries';
 import type { Job } from '../api/types';
@@ -62,8 +62,12 @@ export function JobTable({ jobs, limit }: { jobs: Job[]; limit?: number }) {
                   <Time unix={job.StartTime} />
                 </Table.Td>
                 <Table.Td>{duration(end - job.StartTime)}</Table.Td>
-                <Table.Td ta="right">{(isRunning(job) ? (job.Progress?.ItemsDone ?? 0) : job.TotalFiles).toLocaleString()}</Table.Td>
-                <Table.Td ta="right">{bytes(isRunning(job) ? (job.Progress?.BytesDone ?? 0) : job.TotalSize)}</Table.Td>
+                <Table.Td ta="right">
+                  {(isRunning(job) ? (job.Progress?.ItemsDone ?? 0) : job.TotalFiles).toLocaleString()}
+                </Table.Td>
+                <Table.Td ta="right">
+                  {bytes(isRunning(job) ? (job.Progress?.BytesDone ?? 0) : job.TotalSize)}
+                </Table.Td>
                 <Table.Td ta="right">{bytes(job.UploadSize)}</Table.Td>
               </Table.Tr>
             );

@@ -1,4 +1,12 @@
-import { AppShell, Button, Group, Menu, Text, useComputedColorScheme, useMantineColorScheme } from '@mantine/core';
+import {
+  AppShell,
+  Button,
+  Group,
+  Menu,
+  Text,
+  useComputedColorScheme,
+  useMantineColorScheme,
+} from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { useQueryClient } from '@tanstack/react-query';
 import { Link, Outlet, useNavigate } from '@tanstack/react-router';
@@ -39,17 +47,28 @@ export function Shell() {
   if (!who) return null;
 
   const signOut = async () => {
-    const path = who.kind === 'admin' ? '/api/v1/admin/account/session-revoke' : '/api/v1/user/web/session/revoke';
+    const path =
+      who.kind === 'admin' ? '/api/v1/admin/account/session-revoke' : '/api/v1/user/web/session/revoke';
     await call(path).catch(() => undefined);
     setSession(null);
   };
 
   return (
-    <AppShell header={{ height: 48 }} navbar={{ width: 210, breakpoint: 'sm', collapsed: { mobile: !opened } }} padding="md">
+    <AppShell
+      header={{ height: 48 }}
+      navbar={{ width: 210, breakpoint: 'sm', collapsed: { mobile: !opened } }}
+      padding="md"
+    >
       <AppShell.Header px="md">
         <Group h="100%" justify="space-between" wrap="nowrap">
           <Group gap="xs" wrap="nowrap">
-            <Button hiddenFrom="sm" size="compact-sm" variant="default" onClick={toggle} aria-expanded={opened}>
+            <Button
+              hiddenFrom="sm"
+              size="compact-sm"
+              variant="default"
+              onClick={toggle}
+              aria-expanded={opened}
+            >
               Menu
             </Button>
             <img src="/favicon.svg" alt="" width={22} height={22} />

@@ -3,7 +3,13 @@ import { Alert, Badge, Group, Loader, Stack, Text, Title, Tooltip } from '@manti
 import type { ReactNode } from 'react';
 import { exact, relative, statusName, statusTone, type Tone } from '../lib/format';
 
-const COLORS: Record<Tone, string> = { good: 'teal', busy: 'blue', warn: 'orange', bad: 'red', quiet: 'gray' };
+const COLORS: Record<Tone, string> = {
+  good: 'teal',
+  busy: 'blue',
+  warn: 'orange',
+  bad: 'red',
+  quiet: 'gray',
+};
 
 export function StatusBadge({ status }: { status: number }) {
   return (
@@ -14,7 +20,12 @@ export function StatusBadge({ status }: { status: number }) {
 }
 
 export function Time({ unix }: { unix: number }) {
-  if (!unix) return <Text span c="dimmed" inherit>–</Text>;
+  if (!unix)
+    return (
+      <Text span c="dimmed" inherit>
+        –
+      </Text>
+    );
   return (
     <Tooltip label={exact(unix)}>
       <time dateTime={new Date(unix * 1000).toISOString()}>{relative(unix)}</time>
@@ -22,7 +33,15 @@ export function Time({ unix }: { unix: number }) {
   );
 }
 
-export function Page({ title, aside, children }: { title: ReactNode; aside?: ReactNode; children: ReactNode }) {
+export function Page({
+  title,
+  aside,
+  children,
+}: {
+  title: ReactNode;
+  aside?: ReactNode;
+  children: ReactNode;
+}) {
   return (
     <Stack gap="md" maw={1300}>
       <Group justify="space-between">

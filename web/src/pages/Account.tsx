@@ -11,7 +11,10 @@ import { bytes } from '../lib/format';
 
 type Connections = Record<string, LiveConnection>;
 
-const ENGINES: Record<string, string> = { 'engine1/file': 'Files and folders', 'engine1/stdout': 'Program output' };
+const ENGINES: Record<string, string> = {
+  'engine1/file': 'Files and folders',
+  'engine1/stdout': 'Program output',
+};
 
 function connectionOf(connections: Connections, username: string, device: string): string | undefined {
   return Object.entries(connections).find(([, c]) => c.Username === username && c.DeviceID === device)?.[0];
@@ -22,7 +25,15 @@ export function anyConnection(connections: Connections, username: string): strin
   return Object.entries(connections).find(([, c]) => c.Username === username)?.[0];
 }
 
-function BackUp({ profile, item, connections }: { profile: Profile; item: string; connections: Connections }) {
+function BackUp({
+  profile,
+  item,
+  connections,
+}: {
+  profile: Profile;
+  item: string;
+  connections: Connections;
+}) {
   const [opened, { open, close }] = useDisclosure(false);
   const vaults = Object.entries(profile.Destinations);
   const [vault, setVault] = useState<string | null>(vaults[0]?.[0] ?? null);
@@ -222,10 +233,15 @@ export function AccountBody({ username }: { username: string }) {
           <Tabs.Panel value="profile">
             <Stack gap="xs">
               <Text size="sm" c="dimmed">
-                The account's document, as the API answers it. Created <Time unix={p.CreateTime} />, time zone {p.LocalTimezone}.
+                The account's document, as the API answers it. Created <Time unix={p.CreateTime} />, time zone{' '}
+                {p.LocalTimezone}.
               </Text>
               <Code block mah={520} style={{ overflow: 'auto' }}>
-                {JSON.stringify({ ...p, PasswordHash: '…', PasswordRecovery: p.PasswordRecovery ? '…' : '' }, null, 2)}
+                {JSON.stringify(
+                  { ...p, PasswordHash: '…', PasswordRecovery: p.PasswordRecovery ? '…' : '' },
+                  null,
+                  2,
+                )}
               </Code>
             </Stack>
           </Tabs.Panel>

@@ -50,7 +50,13 @@ function AddAccount({ opened, close }: { opened: boolean; close: () => void }) {
       <form onSubmit={submit}>
         <Stack gap="sm">
           <Failure error={add.error} />
-          <TextInput label="Account name" required value={name} onChange={(e) => setName(e.currentTarget.value)} data-autofocus />
+          <TextInput
+            label="Account name"
+            required
+            value={name}
+            onChange={(e) => setName(e.currentTarget.value)}
+            data-autofocus
+          />
           <PasswordInput
             label="Password"
             description="At least 8 characters"
@@ -90,7 +96,15 @@ function AccountTable({ profiles, words }: { profiles: Profile[]; words: string 
   const shown = rows.getVirtualItems();
   const head = (key: SortKey, label: string, right = false) => (
     <Table.Th ta={right ? 'right' : undefined} aria-sort={sort === key ? 'ascending' : undefined}>
-      <Button variant="transparent" color="gray" size="compact-sm" p={0} fw={700} c={sort === key ? undefined : 'dimmed'} onClick={() => setSort(key)}>
+      <Button
+        variant="transparent"
+        color="gray"
+        size="compact-sm"
+        p={0}
+        fw={700}
+        c={sort === key ? undefined : 'dimmed'}
+        onClick={() => setSort(key)}
+      >
         {label}
       </Button>
     </Table.Th>
@@ -122,7 +136,15 @@ function AccountTable({ profiles, words }: { profiles: Profile[]; words: string 
                   </Link>{' '}
                   {p.AccountName}
                 </Table.Td>
-                <Table.Td>{p.IsSuspended ? <Badge color="red" variant="light" tt="none">Suspended</Badge> : 'Active'}</Table.Td>
+                <Table.Td>
+                  {p.IsSuspended ? (
+                    <Badge color="red" variant="light" tt="none">
+                      Suspended
+                    </Badge>
+                  ) : (
+                    'Active'
+                  )}
+                </Table.Td>
                 <Table.Td ta="right">{Object.keys(p.Devices).length}</Table.Td>
                 <Table.Td ta="right">{Object.keys(p.Sources).length}</Table.Td>
                 <Table.Td ta="right">{bytes(stored(p))}</Table.Td>
@@ -155,13 +177,20 @@ export function Accounts() {
       title="Accounts"
       aside={
         <>
-          <TextInput placeholder="Search" aria-label="Search accounts" value={words} onChange={(e) => setWords(e.currentTarget.value)} />
+          <TextInput
+            placeholder="Search"
+            aria-label="Search accounts"
+            value={words}
+            onChange={(e) => setWords(e.currentTarget.value)}
+          />
           <Button onClick={open}>Add account</Button>
         </>
       }
     >
       <AddAccount opened={opened} close={close} />
-      <Loaded query={profiles}>{(data) => <AccountTable profiles={Object.values(data)} words={words} />}</Loaded>
+      <Loaded query={profiles}>
+        {(data) => <AccountTable profiles={Object.values(data)} words={words} />}
+      </Loaded>
     </Page>
   );
 }

@@ -1,4 +1,18 @@
-import { Alert, Anchor, Breadcrumbs, Button, Checkbox, Group, Modal, Select, Stack, Switch, Table, Text, TextInput } from '@mantine/core';
+import {
+  Alert,
+  Anchor,
+  Breadcrumbs,
+  Button,
+  Checkbox,
+  Group,
+  Modal,
+  Select,
+  Stack,
+  Switch,
+  Table,
+  Text,
+  TextInput,
+} from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { useMutation } from '@tanstack/react-query';
 import { Link, useNavigate, useParams, useSearch } from '@tanstack/react-router';
@@ -45,12 +59,25 @@ function RestoreDialog(props: {
       answer.JobID ? navigate({ to: '/jobs/$id', params: { id: answer.JobID } }) : navigate({ to: '/jobs' }),
   });
   return (
-    <Modal opened={opened} onClose={close} title={paths.length === 0 ? 'Restore everything' : `Restore ${paths.length} selected`}>
+    <Modal
+      opened={opened}
+      onClose={close}
+      title={paths.length === 0 ? 'Restore everything' : `Restore ${paths.length} selected`}
+    >
       <Stack gap="sm">
         <Failure error={start.error} />
-        <Switch label="To where it came from" checked={original} onChange={(e) => setOriginal(e.currentTarget.checked)} />
+        <Switch
+          label="To where it came from"
+          checked={original}
+          onChange={(e) => setOriginal(e.currentTarget.checked)}
+        />
         {!original && (
-          <TextInput label="Folder on the device" required value={folder} onChange={(e) => setFolder(e.currentTarget.value)} />
+          <TextInput
+            label="Folder on the device"
+            required
+            value={folder}
+            onChange={(e) => setFolder(e.currentTarget.value)}
+          />
         )}
         <Select
           label="Files that exist already"
@@ -87,19 +114,33 @@ function Folder({ target, vault, snapshot }: { target: string; vault: string; sn
     setChosen((old) => (old.includes(path) ? old.filter((p) => p !== path) : [...old, path]));
   return (
     <Stack gap="sm">
-      <RestoreDialog opened={opened} close={close} target={target} vault={vault} snapshot={snapshot} paths={chosen} />
+      <RestoreDialog
+        opened={opened}
+        close={close}
+        target={target}
+        vault={vault}
+        snapshot={snapshot}
+        paths={chosen}
+      />
       <Group justify="space-between">
         <Breadcrumbs separator="/" separatorMargin={4}>
           <Anchor component="button" size="sm" onClick={() => setSteps([])}>
             Snapshot
           </Anchor>
           {steps.map((step, at) => (
-            <Anchor key={step.tree} component="button" size="sm" onClick={() => setSteps(steps.slice(0, at + 1))}>
+            <Anchor
+              key={step.tree}
+              component="button"
+              size="sm"
+              onClick={() => setSteps(steps.slice(0, at + 1))}
+            >
               {step.name}
             </Anchor>
           ))}
         </Breadcrumbs>
-        <Button onClick={open}>{chosen.length === 0 ? 'Restore everything' : `Restore ${chosen.length} selected`}</Button>
+        <Button onClick={open}>
+          {chosen.length === 0 ? 'Restore everything' : `Restore ${chosen.length} selected`}
+        </Button>
       </Group>
       <Loaded query={objects}>
         {(list) =>
@@ -134,7 +175,9 @@ function Folder({ target, vault, snapshot }: { target: string; vault: string; sn
                             <Anchor
                               component="button"
                               size="sm"
-                              onClick={() => setSteps([...steps, { name: object.name, tree: object.subtree }])}
+                              onClick={() =>
+                                setSteps([...steps, { name: object.name, tree: object.subtree }])
+                              }
                             >
                               {object.name}/
                             </Anchor>
@@ -209,7 +252,11 @@ export function Browse() {
                   }))}
                   onChange={(snapshot) =>
                     snapshot &&
-                    navigate({ to: '/accounts/$username/vaults/$vault', params: { username, vault }, search: { snapshot } })
+                    navigate({
+                      to: '/accounts/$username/vaults/$vault',
+                      params: { username, vault },
+                      search: { snapshot },
+                    })
                   }
                 />
                 <Folder key={chosen.Snapshot} target={target} vault={vault} snapshot={chosen} />

@@ -47,14 +47,20 @@ export function Devices() {
                       </Table.Td>
                       <Table.Td ff="monospace">{c.DeviceID.slice(0, 12)}</Table.Td>
                       <Table.Td>
-                        {c.ReportedPlatformVersion?.distribution} {c.ReportedPlatformVersion?.version} ({c.ReportedPlatform})
+                        {c.ReportedPlatformVersion?.distribution} {c.ReportedPlatformVersion?.version} (
+                        {c.ReportedPlatform})
                       </Table.Td>
                       <Table.Td>{c.IPAddress}</Table.Td>
                       <Table.Td>
                         <Time unix={c.ConnectionTime} />
                       </Table.Td>
                       <Table.Td ta="right">
-                        <Button size="compact-sm" variant="subtle" color="gray" onClick={() => drop.mutate(id)}>
+                        <Button
+                          size="compact-sm"
+                          variant="subtle"
+                          color="gray"
+                          onClick={() => drop.mutate(id)}
+                        >
                           Reconnect
                         </Button>
                       </Table.Td>

@@ -6,7 +6,17 @@ import { JobTable } from '../components/JobTable';
 import { Loaded, Page, Section } from '../components/parts';
 import { AccountBody } from './Account';
 
-function Tile({ label, value, to, tone }: { label: string; value: number; to: '/accounts' | '/devices' | '/jobs'; tone?: string }) {
+function Tile({
+  label,
+  value,
+  to,
+  tone,
+}: {
+  label: string;
+  value: number;
+  to: '/accounts' | '/devices' | '/jobs';
+  tone?: string;
+}) {
   return (
     <Card withBorder padding="md" component={Link} to={to} className="plain">
       <Text size="xl" fw={650} c={value > 0 ? tone : undefined}>
@@ -30,7 +40,12 @@ function AdminHome() {
         <Tile label="accounts" value={Object.keys(profiles.data ?? {}).length} to="/accounts" />
         <Tile label="devices on line" value={Object.keys(connections.data ?? {}).length} to="/devices" />
         <Tile label="running jobs" value={list.filter(isRunning).length} to="/jobs" tone="blue" />
-        <Tile label="warnings, last 3 days" value={list.filter((j) => j.Status === 7001).length} to="/jobs" tone="orange" />
+        <Tile
+          label="warnings, last 3 days"
+          value={list.filter((j) => j.Status === 7001).length}
+          to="/jobs"
+          tone="orange"
+        />
         <Tile
           label="failures, last 3 days"
           value={list.filter((j) => j.Status >= 7000 && ![7001, 7005, 7006].includes(j.Status)).length}

@@ -27,8 +27,8 @@ function Running({ job }: { job: Job }) {
     <div>
       <Progress value={Math.min(100, (done / total) * 100)} animated aria-label="Progress" />
       <Text size="sm" mt={6} data-testid="progress">
-        {done.toLocaleString()} of {total.toLocaleString()} files found so far, {bytes(job.Progress?.BytesDone ?? 0)} read,{' '}
-        {bytes(job.UploadSize)} uploaded
+        {done.toLocaleString()} of {total.toLocaleString()} files found so far,{' '}
+        {bytes(job.Progress?.BytesDone ?? 0)} read, {bytes(job.UploadSize)} uploaded
       </Text>
     </div>
   );
@@ -40,7 +40,14 @@ function Log({ job }: { job: Job }) {
   const shown = { All: 'DIWE', Warnings: 'WE', Errors: 'E' }[least] ?? 'DIWE';
   return (
     <Section title="Log">
-      <SegmentedControl size="xs" data={['All', 'Warnings', 'Errors']} value={least} onChange={setLeast} w="fit-content" aria-label="Severity" />
+      <SegmentedControl
+        size="xs"
+        data={['All', 'Warnings', 'Errors']}
+        value={least}
+        onChange={setLeast}
+        w="fit-content"
+        aria-label="Severity"
+      />
       <Loaded query={log}>
         {(entries) => {
           const lines = entries.filter((e) => shown.includes(e.Severity));
@@ -92,7 +99,12 @@ export function JobPage() {
                     Abandon
                   </Button>
                 )}
-                <Button color="red" variant="light" onClick={() => cancel.mutate(job)} loading={cancel.isPending}>
+                <Button
+                  color="red"
+                  variant="light"
+                  onClick={() => cancel.mutate(job)}
+                  loading={cancel.isPending}
+                >
                   Cancel job
                 </Button>
               </>

@@ -23,8 +23,19 @@ export function Jobs() {
       title={isAdmin() ? 'Job history, last 3 days' : 'Job history'}
       aside={
         <>
-          <SegmentedControl size="xs" data={Object.keys(FILTERS)} value={filter} onChange={setFilter} aria-label="Status" />
-          <TextInput placeholder="Search" aria-label="Search jobs" value={words} onChange={(e) => setWords(e.currentTarget.value)} />
+          <SegmentedControl
+            size="xs"
+            data={Object.keys(FILTERS)}
+            value={filter}
+            onChange={setFilter}
+            aria-label="Status"
+          />
+          <TextInput
+            placeholder="Search"
+            aria-label="Search jobs"
+            value={words}
+            onChange={(e) => setWords(e.currentTarget.value)}
+          />
         </>
       }
     >
@@ -33,7 +44,9 @@ export function Jobs() {
           <JobTable
             jobs={data
               .filter(FILTERS[filter] ?? (() => true))
-              .filter((j) => matches(words, j.Username, className(j.Classification), statusName(j.Status), j.GUID))}
+              .filter((j) =>
+                matches(words, j.Username, className(j.Classification), statusName(j.Status), j.GUID),
+              )}
           />
         )}
       </Loaded>

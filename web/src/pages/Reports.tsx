@@ -6,7 +6,8 @@ import { Empty, Failure, Loaded, Page } from '../components/parts';
 
 function Share({ report }: { report: SavedReport }) {
   const code = useMutation({
-    mutationFn: () => call<{ Path: string }>('/api/encke/v1/reports/generate-code', { ReportID: report.ReportID }),
+    mutationFn: () =>
+      call<{ Path: string }>('/api/encke/v1/reports/generate-code', { ReportID: report.ReportID }),
   });
   if (!code.data) {
     return (
@@ -30,7 +31,10 @@ export function Reports() {
   const reports = useReports();
   const client = useQueryClient();
   const refresh = () => client.invalidateQueries({ queryKey: ['reports'] });
-  const sample = useMutation({ mutationFn: () => call('/api/encke/v1/reports/save-sample'), onSuccess: refresh });
+  const sample = useMutation({
+    mutationFn: () => call('/api/encke/v1/reports/save-sample'),
+    onSuccess: refresh,
+  });
   const remove = useMutation({
     mutationFn: (id: string) => call('/api/encke/v1/reports/delete', { ReportID: id }),
     onSuccess: refresh,
@@ -38,7 +42,11 @@ export function Reports() {
   return (
     <Page
       title="My reports"
-      aside={<Button variant="default" onClick={() => sample.mutate()} loading={sample.isPending}>Add sample report</Button>}
+      aside={
+        <Button variant="default" onClick={() => sample.mutate()} loading={sample.isPending}>
+          Add sample report
+        </Button>
+      }
     >
       <Failure error={sample.error ?? remove.error} />
       <Loaded query={reports}>
@@ -64,7 +72,12 @@ export function Reports() {
                     <Table.Td>
                       <Group gap="xs" justify="flex-end" wrap="nowrap">
                         <Share report={report} />
-                        <Button size="compact-sm" variant="subtle" color="red" onClick={() => remove.mutate(report.ReportID)}>
+                        <Button
+                          size="compact-sm"
+                          variant="subtle"
+                          color="red"
+                          onClick={() => remove.mutate(report.ReportID)}
+                        >
                           Delete
                         </Button>
                       </Group>

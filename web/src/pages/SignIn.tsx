@@ -46,7 +46,13 @@ export function SignIn() {
     } catch (failure) {
       if (failure instanceof ApiError && failure.status === 449) setNeedsCode(true);
       else if (failure instanceof ApiError && failure.message === 'Unauthorised') {
-        setError(new Error(needsCode ? 'The code is not right, or it has been used already' : 'The user name or password is not right'));
+        setError(
+          new Error(
+            needsCode
+              ? 'The code is not right, or it has been used already'
+              : 'The user name or password is not right',
+          ),
+        );
       } else setError(failure as Error);
     } finally {
       setBusy(false);
@@ -59,13 +65,19 @@ export function SignIn() {
         <form onSubmit={submit}>
           <Stack gap="sm">
             <img src="/favicon.svg" alt="" width={36} height={36} />
-            <Title order={1}>{first ? 'Make the first administrator' : (properties.data?.BrandName ?? 'Encke')}</Title>
+            <Title order={1}>
+              {first ? 'Make the first administrator' : (properties.data?.BrandName ?? 'Encke')}
+            </Title>
             {first && (
               <Text size="sm" c="dimmed">
                 This server is new. Whoever gets here first decides how it is administered.
               </Text>
             )}
-            {refused && <Failure error={new Error('The portal handed over a session that is not valid. Sign in here.')} />}
+            {refused && (
+              <Failure
+                error={new Error('The portal handed over a session that is not valid. Sign in here.')}
+              />
+            )}
             <Failure error={error} />
             <TextInput
               label="User name"

@@ -15,7 +15,14 @@ export function Storage() {
     onSuccess: () => client.invalidateQueries({ queryKey: ['buckets'] }),
   });
   return (
-    <Page title="Storage" aside={<Button onClick={() => add.mutate()} loading={add.isPending}>Add bucket</Button>}>
+    <Page
+      title="Storage"
+      aside={
+        <Button onClick={() => add.mutate()} loading={add.isPending}>
+          Add bucket
+        </Button>
+      }
+    >
       <Failure error={add.error} />
       <Modal opened={add.data !== undefined} onClose={() => add.reset()} title="A new bucket">
         <Stack gap="sm">
@@ -23,11 +30,15 @@ export function Storage() {
             The key is shown only now.
           </Alert>
           <div>
-            <Text size="xs" c="dimmed">Bucket</Text>
+            <Text size="xs" c="dimmed">
+              Bucket
+            </Text>
             <Code block>{add.data?.NewBucketID}</Code>
           </div>
           <div>
-            <Text size="xs" c="dimmed">Key</Text>
+            <Text size="xs" c="dimmed">
+              Key
+            </Text>
             <Code block>{add.data?.NewBucketKey}</Code>
           </div>
           <Group justify="flex-end">
