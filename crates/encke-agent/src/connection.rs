@@ -120,6 +120,7 @@ pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCa
                 tracing::info!(server = %agent.settings.server, "connected");
                 pause = Duration::from_secs(1);
                 agent.set_account(account);
+                jobs::keep_waiting_statistics(agent);
                 serve(agent, socket, &mut calls).await;
                 tracing::info!("connection ended");
             }

@@ -18,7 +18,7 @@ pub(crate) enum Item {
         rescan: bool,
     },
     Output {
-        commands: Vec<OutputCommand>,
+        command: OutputCommand,
     },
 }
 
@@ -120,17 +120,19 @@ fn output(source: &SourceConfig) -> AgentResult<Item> {
             save_as,
         });
     }
-    if commands.len() != 1 {
-        return Err(AgentError::Unsupported(format!(
-            "program output items with {} commands",
-            commands.len()
-        )));
-    }
-    let name = &commands[0].save_as;
-    if name.is_empty() || name.contains('/') {
+    let command = match (commands.pop(), commands.len()) {
+        (Some(command), 0) => command,
+        (Some(_), _) => {
+            return Err(AgentError::Unsupported(
+                "program output items with more than one command; use one item for each".into(),
+            ));
+        }
+        (None, _) => return Err(AgentError::Invalid("the item has no command".into())),
+    };
+    if command.save_as.is_empty() || command.save_as.contains('/') {
         return Err(AgentError::Invalid(
             "the item's SAVEAS must be a file name".into(),
         ));
     }
-    Ok(Item::Output { commands })
+    Ok(Item::Output { command })
 }

@@ -10,6 +10,7 @@ mod error;
 mod items;
 mod jobs;
 mod patterns;
+mod profile_cache;
 mod register;
 mod settings;
 mod spool;
@@ -20,8 +21,9 @@ pub use register::{Registration, register};
 pub use settings::{Settings, default_data_dir};
 pub use vaults::{VaultAccess, vault_access};
 
+use encke_api::constants::JOB_CLASSIFICATION_BACKUP;
 use encke_api::live::{Call, ProfileAndHash};
-use encke_api::types::UserProfileConfig;
+use encke_api::types::{BackupJobDetail, UserProfileConfig};
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use spool::Spool;
@@ -35,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 pub const VERSION: &str = encke_api::constants::APPLICATION_VERSION;
 /// A call to the server is given up after this time.
 const CALL_TIME: Duration = Duration::from_secs(60);
+/// Most ended jobs whose outcome waits for the server to be back.
+const MAX_LATER: usize = 256;
 
 /// A call on its way to the server, and where its answer goes.
 type PendingCall = (Call, oneshot::Sender<AgentResult<Value>>);
@@ -52,6 +56,8 @@ pub struct Agent {
     delivered: Notify,
     jobs: Mutex<jobs::Running>,
     vaults: vaults::Vaults,
+    /// Ended jobs whose outcome could not be written into the profile yet.
+    later: Mutex<Vec<BackupJobDetail>>,
     stopping: CancellationToken,
 }
 
@@ -62,23 +68,27 @@ impl Agent {
     /// The data folder can not be used, or this device is not registered.
     pub async fn run(data_dir: &Path, stopping: CancellationToken) -> AgentResult<()> {
         let settings = Settings::load(data_dir)?;
+        let _only = settings::lock(data_dir)?;
         let spool = Spool::open(&data_dir.join("spool.db"))?;
         // Jobs of a process that died: nobody will ever finish them.
-        let died = spool.end_jobs_of_dead_process()?;
-        if died > 0 {
-            tracing::warn!(jobs = died, "jobs of an earlier process were ended");
+        let mut died = spool.end_jobs_of_dead_process()?;
+        if !died.is_empty() {
+            tracing::warn!(jobs = died.len(), "jobs of an earlier process were ended");
         }
+        died.retain(|j| j.classification == JOB_CLASSIFICATION_BACKUP);
+        let wrapping = settings.wrapping_key()?;
         let (calls, receive) = mpsc::channel(64);
         let agent = Arc::new(Self {
             settings,
             data_dir: data_dir.to_path_buf(),
             spool,
-            account: RwLock::new(None),
+            account: RwLock::new(profile_cache::load(data_dir, &wrapping)),
             calls,
             deliver: Notify::new(),
             delivered: Notify::new(),
             jobs: Mutex::default(),
             vaults: vaults::Vaults::default(),
+            later: Mutex::new(died),
             stopping,
         });
         connection::keep(&agent, receive).await;
@@ -111,9 +121,31 @@ impl Agent {
             .map_err(|_| AgentError::Offline)?
     }
 
-    /// Takes over a profile the server sent.
+    /// Takes over a profile the server sent, and keeps it for a start without the server.
     fn set_account(&self, account: ProfileAndHash) {
-        *self.account.write() = Some(account);
+        let mut kept = self.account.write();
+        let changed = kept.as_ref().is_none_or(|k| k.hash != account.hash);
+        if changed
+            && let Err(e) = self
+                .settings
+                .wrapping_key()
+                .and_then(|key| profile_cache::save(&self.data_dir, &key, &account))
+        {
+            tracing::warn!(error = %e, "the profile could not be kept");
+        }
+        *kept = Some(account);
+    }
+
+    /// Remembers an ended job until the server is back.
+    fn keep_for_later(&self, detail: BackupJobDetail) {
+        let mut later = self.later.lock();
+        // Only the newest of each item and vault matters, and they are few.
+        later.retain(|d| {
+            (&d.source_guid, &d.destination_guid) != (&detail.source_guid, &detail.destination_guid)
+        });
+        if later.len() < MAX_LATER {
+            later.push(detail);
+        }
     }
 
     /// Changes the profile on the server: `change` is applied to the newest one until no other change comes between.

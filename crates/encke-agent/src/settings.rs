@@ -5,7 +5,7 @@ use encke_api::account_keys::{LoginKey, WrappingKey};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "agent.json";
@@ -65,26 +65,8 @@ impl Settings {
 
     /// Writes the settings, whole or not at all.
     pub(crate) fn save(&self, data_dir: &Path) -> AgentResult<()> {
-        let path = data_dir.join(FILE);
-        let draft = path.with_extension("new");
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(data_dir)?;
-            let mut options = fs::OpenOptions::new();
-            let mut file = options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&draft)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
-            fs::File::open(data_dir)?.sync_all()
-        };
-        write().map_err(|error| AgentError::File {
-            path: path.clone(),
-            error,
-        })
+        let text = serde_json::to_vec_pretty(self).map_err(|e| AgentError::Protocol(e.to_string()))?;
+        write_private(data_dir, FILE, &text)
     }
 
     pub(crate) fn login_key(&self) -> &str {
@@ -98,6 +80,57 @@ impl Settings {
     pub(crate) fn check(&self) -> AgentResult<()> {
         LoginKey::from_text(&self.login_key)?;
         self.wrapping_key().map(drop)
+    }
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+pub(crate) fn write_private(data_dir: &Path, name: &str, content: &[u8]) -> AgentResult<()> {
+    let path = data_dir.join(name);
+    let draft = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)?;
+        // One that was left behind may have other permissions.
+        let _ = fs::remove_file(&draft);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        fs::File::open(data_dir)?.sync_all()
+    };
+    write().map_err(|error| AgentError::File {
+        path: path.clone(),
+        error,
+    })
+}
+
+/// Makes sure that one agent alone uses a data folder, as long as the file is held.
+pub(crate) fn lock(data_dir: &Path) -> AgentResult<fs::File> {
+    let path = data_dir.join("lock");
+    let mut options = fs::OpenOptions::new();
+    let opened = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let file = opened.map_err(|error| AgentError::File {
+        path: path.clone(),
+        error,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(AgentError::Invalid(format!(
+            "another agent runs with {} already",
+            data_dir.display()
+        ))),
+        Err(fs::TryLockError::Error(error)) => Err(AgentError::File { path, error }),
     }
 }
 

@@ -56,7 +56,7 @@ impl Spool {
     pub(crate) fn open(path: &Path) -> AgentResult<Self> {
         let db = Connection::open(path)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "NORMAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
         Ok(Self(Mutex::new(db)))
     }
@@ -158,14 +158,15 @@ impl Spool {
         Ok(waiting == 0 && lines(&db)?.is_none())
     }
 
-    /// Ends the jobs that an earlier process left running. Answers how many.
-    pub(crate) fn end_jobs_of_dead_process(&self) -> AgentResult<usize> {
+    /// Ends the jobs that an earlier process left running, and answers them.
+    pub(crate) fn end_jobs_of_dead_process(&self) -> AgentResult<Vec<BackupJobDetail>> {
         let left: Vec<String> = {
             let db = self.0.lock();
             let mut statement = db.prepare("SELECT body FROM jobs WHERE running = 1")?;
             let rows = statement.query_map([], |r| r.get(0))?;
             rows.collect::<Result<_, _>>()?
         };
+        let mut ended = Vec::with_capacity(left.len());
         for body in &left {
             let mut job: BackupJobDetail =
                 serde_json::from_str(body).map_err(|e| AgentError::Protocol(e.to_string()))?;
@@ -178,8 +179,9 @@ impl Spool {
                 "The device's software stopped while this job was running",
             )?;
             self.report(&job)?;
+            ended.push(job);
         }
-        Ok(left.len())
+        Ok(ended)
     }
 }
 
@@ -263,8 +265,8 @@ mod tests {
         let path = folder.path().join("s.db");
         Spool::open(&path).unwrap().report(&job("a", 6001)).unwrap();
         let spool = Spool::open(&path).unwrap();
-        assert_eq!(spool.end_jobs_of_dead_process().unwrap(), 1);
+        assert_eq!(spool.end_jobs_of_dead_process().unwrap().len(), 1);
         assert_eq!(drain(&spool), ["a 7002", "a log 0+1"]);
-        assert_eq!(spool.end_jobs_of_dead_process().unwrap(), 0);
+        assert!(spool.end_jobs_of_dead_process().unwrap().is_empty());
     }
 }

@@ -24,7 +24,25 @@ const MAX_OPEN: usize = 8;
 /// Open vaults.
 #[derive(Default)]
 pub(crate) struct Vaults {
-    open: Mutex<HashMap<String, (Arc<Repository>, Instant)>>,
+    open: Mutex<HashMap<String, Open>>,
+}
+
+/// An open vault.
+struct Open {
+    repo: Arc<Repository>,
+    used: Instant,
+    /// What it was opened with. A vault that was moved is opened anew.
+    config: String,
+}
+
+/// What decides how a vault is opened: everything but what backups change by themselves.
+fn fingerprint(vault: &DestinationConfig) -> AgentResult<String> {
+    let vault = DestinationConfig {
+        statistics: Default::default(),
+        repo_init_timestamp: 0,
+        ..vault.clone()
+    };
+    serde_json::to_string(&vault).map_err(|e| AgentError::Protocol(e.to_string()))
 }
 
 fn place(kind: &str, id: &str) -> String {
@@ -75,28 +93,37 @@ fn bucket_key(wrapping: &WrappingKey, id: &str, stored: &str) -> AgentResult<Str
 }
 
 impl Vaults {
-    /// Opens a vault, and makes it at its first use.
+    /// Opens a vault for reading, or hands over the one that is open.
     pub(crate) fn open(&self, agent: &Agent, id: &str) -> AgentResult<Arc<Repository>> {
+        let config = fingerprint(&vault(agent, id)?)?;
         {
             let mut open = self.open.lock();
-            open.retain(|_, (_, used)| used.elapsed() < KEEP);
-            if let Some((repo, used)) = open.get_mut(id) {
-                *used = Instant::now();
-                return Ok(repo.clone());
+            open.retain(|_, o| o.used.elapsed() < KEEP);
+            if let Some(found) = open.get_mut(id).filter(|o| o.config == config) {
+                found.used = Instant::now();
+                return Ok(found.repo.clone());
             }
         }
         let repo = Arc::new(open_or_make(agent, id)?);
         let mut open = self.open.lock();
         if open.len() >= MAX_OPEN
-            && let Some(oldest) = open
-                .iter()
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(k, _)| k.clone())
+            && let Some(oldest) = open.iter().min_by_key(|(_, o)| o.used).map(|(k, _)| k.clone())
         {
             open.remove(&oldest);
         }
-        open.insert(id.to_string(), (repo.clone(), Instant::now()));
+        let entry = Open {
+            repo: repo.clone(),
+            used: Instant::now(),
+            // As it is now: opening may have changed it.
+            config: fingerprint(&vault(agent, id)?)?,
+        };
+        open.insert(id.to_string(), entry);
         Ok(repo)
+    }
+
+    /// Opens a vault with nothing remembered of it, and makes it at its first use.
+    pub(crate) fn open_anew(&self, agent: &Agent, id: &str) -> AgentResult<Arc<Repository>> {
+        open_or_make(agent, id).map(Arc::new)
     }
 
     /// Tries to reach a place and list it.
@@ -123,7 +150,9 @@ fn options(agent: &Agent) -> InitOptions {
 fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
     let wrapping = agent.settings.wrapping_key()?;
     let config = vault(agent, id)?;
-    if config.encrypted_encryption_key.is_empty() {
+    let open_bucket_key =
+        !config.comet_bucket_key.is_empty() && !WrappingKey::is_wrapped(&config.comet_bucket_key);
+    if config.encrypted_encryption_key.is_empty() || open_bucket_key {
         claim(agent, id, &wrapping)?;
     }
     let config = vault(agent, id)?;
@@ -131,6 +160,13 @@ fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
     let key = bucket_key(&wrapping, id, &config.comet_bucket_key)?;
     let backend = backend(&location(&config)?, &key)?;
     let repo = match Repository::open(backend.clone(), &password, options(agent)) {
+        // A disk that is not mounted, or data that was taken away: a new repository there would only hide it.
+        Err(RepoError::Missing) if config.repo_init_timestamp > 0 => {
+            return Err(AgentError::Invalid(format!(
+                "the Storage Vault '{}' was used before, but nothing is there now; see that its disk is mounted",
+                config.description
+            )));
+        }
         // The key is in the profile already; the device that put it there, this one or another, did not get further.
         Err(RepoError::Missing) => match Repository::init(backend.clone(), &password, options(agent)) {
             Err(RepoError::Exists) => Repository::open(backend, &password, options(agent))?,
@@ -156,7 +192,7 @@ fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
     Ok(repo)
 }
 
-/// Makes the vault's key and puts it, wrapped, into the profile. Of two devices that try, one wins and both use its key.
+/// Makes the vault's key and puts it, wrapped, into the profile, and wraps the bucket's key. Of two devices that try, one wins and both use its key.
 fn claim(agent: &Agent, id: &str, wrapping: &WrappingKey) -> AgentResult<()> {
     let mut secret = [0u8; 32];
     getrandom::fill(&mut secret).map_err(|_| encke_api::account_keys::KeyError::Random)?;
@@ -167,16 +203,18 @@ fn claim(agent: &Agent, id: &str, wrapping: &WrappingKey) -> AgentResult<()> {
                 "the account has no Storage Vault '{id}'"
             )));
         };
-        if !vault.encrypted_encryption_key.is_empty() {
-            return Ok(false);
+        let mut changed = false;
+        if vault.encrypted_encryption_key.is_empty() {
+            vault.encrypted_encryption_key.clone_from(&wrapped);
+            vault.encryption_key_encryption_method = ENCRYPTIONMETHOD_ENCKE;
+            changed = true;
         }
-        vault.encrypted_encryption_key.clone_from(&wrapped);
-        vault.encryption_key_encryption_method = ENCRYPTIONMETHOD_ENCKE;
         if !vault.comet_bucket_key.is_empty() && !WrappingKey::is_wrapped(&vault.comet_bucket_key) {
             vault.comet_bucket_key =
                 wrapping.wrap(&place("bucket", id), vault.comet_bucket_key.as_bytes())?;
+            changed = true;
         }
-        Ok(true)
+        Ok(changed)
     })
 }
 

@@ -83,8 +83,14 @@ pub(crate) fn add(backend: &dyn Backend, master: &Key, password: &str) -> RepoRe
     Ok(id)
 }
 
-/// Finds the key file that a password opens.
-pub(crate) fn open(backend: &dyn Backend, password: &str) -> RepoResult<(Id, Key)> {
+/// Finds the key file that a password opens and whose key is `right`: programs that tried to make the same repository
+/// at once may have left others.
+pub(crate) fn open(
+    backend: &dyn Backend,
+    password: &str,
+    right: impl Fn(&Key) -> bool,
+) -> RepoResult<(Id, Key)> {
+    let mut wrong = None;
     for (name, _) in backend.list(FileKind::Key)?.into_iter().take(MAX_KEYS) {
         let Some(id) = Id::parse(&name) else { continue };
         let text = backend.get(FileKind::Key, &name)?;
@@ -95,10 +101,14 @@ pub(crate) fn open(backend: &dyn Backend, password: &str) -> RepoResult<(Id, Key
             continue;
         };
         if let Ok(json) = stretch(password, &file)?.open(&sealed) {
-            return Ok((id, Key::from_json(&json)?));
+            let key = Key::from_json(&json)?;
+            if right(&key) {
+                return Ok((id, key));
+            }
+            wrong = Some((id, key));
         }
     }
-    Err(RepoError::WrongPassword)
+    wrong.ok_or(RepoError::WrongPassword)
 }
 
 /// All key files.

@@ -51,6 +51,13 @@ pub struct Repository {
     cache: Option<PathBuf>,
 }
 
+/// Removes a key that opens nothing. Storage that lets nothing be deleted keeps it: opening passes it over.
+fn remove_key(backend: &dyn Backend, name: &str) {
+    if let Err(e) = backend.delete(FileKind::Key, name) {
+        tracing::warn!(error = %e, key = name, "a key that opens nothing could not be removed");
+    }
+}
+
 impl Repository {
     /// Makes a new repository of version 2.
     ///
@@ -63,12 +70,8 @@ impl Repository {
             Err(e) => return Err(e.into()),
         }
         backend.create()?;
-        // A repository whose config never came to be: its keys open nothing.
-        for (name, _) in backend.list(FileKind::Key)? {
-            backend.delete(FileKind::Key, &name)?;
-        }
         let master = Key::random()?;
-        keys::add(&*backend, &master, password)?;
+        let own = keys::add(&*backend, &master, password)?.to_string();
         let mut id = [0; 32];
         random(&mut id)?;
         let polynomial = crate::polynomial::random()
@@ -82,7 +85,17 @@ impl Repository {
         let mut sealed = Vec::new();
         master.seal(&text, &mut sealed)?;
         // Last, since it is what makes a repository: a crash before leaves none.
-        backend.put(FileKind::Config, "", &sealed)?;
+        let put = backend.put(FileKind::Config, "", &sealed);
+        // Of several that make a repository at once one wins: storage never replaces a config.
+        if backend.get(FileKind::Config, "").is_ok_and(|c| c != sealed) {
+            remove_key(&*backend, &own);
+            return Err(RepoError::Exists);
+        }
+        put?;
+        // Keys of those that did not win, or whose config never came to be: they open nothing.
+        for (name, _) in backend.list(FileKind::Key)?.iter().filter(|(n, _)| *n != own) {
+            remove_key(&*backend, name);
+        }
         Self::open(backend, password, options)
     }
 
@@ -95,7 +108,7 @@ impl Repository {
             StorageError::NotFound(_) => RepoError::Missing,
             e => e.into(),
         })?;
-        let (key_id, key) = keys::open(&*backend, password)?;
+        let (key_id, key) = keys::open(&*backend, password, |key| key.open(&sealed).is_ok())?;
         let text = key.open(&sealed)?;
         let config: ConfigFile =
             serde_json::from_slice(&text).map_err(|e| RepoError::Damaged(format!("config: {e}")))?;

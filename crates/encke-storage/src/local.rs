@@ -163,7 +163,16 @@ impl Backend for Local {
             };
             file.write_all(content)?;
             file.sync_all()?;
-            fs::rename(&draft, &path)?;
+            if kind == FileKind::Config {
+                // Never replaced, even by another program at the same instant. Not every file system has links.
+                match fs::hard_link(&draft, &path) {
+                    Err(e) if e.kind() == ErrorKind::AlreadyExists => return fs::remove_file(&draft),
+                    Ok(()) => fs::remove_file(&draft)?,
+                    Err(_) => fs::rename(&draft, &path)?,
+                }
+            } else {
+                fs::rename(&draft, &path)?;
+            }
             sync_folder(&folder)
         };
         write().map_err(|e| {

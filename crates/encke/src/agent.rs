@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use encke_agent::{Agent, Registration, Settings, default_data_dir, register, vault_access};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ enum AgentCommand {
         /// Account name.
         #[arg(long)]
         user: String,
-        /// File whose first line is the account's password; else the variable ENCKE_PASSWORD.
+        /// File whose first line is the account's password; else the variable ENCKE_PASSWORD, else it is asked for.
         #[arg(long)]
         password_file: Option<PathBuf>,
         /// Six digits, where the account asks for them.
@@ -54,6 +55,25 @@ enum AgentCommand {
     },
 }
 
+/// Asks for the password at the terminal, without showing it.
+fn ask_password(user: &str) -> anyhow::Result<String> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        bail!("give the account's password with --password-file or in ENCKE_PASSWORD");
+    }
+    eprint!("Password of {user}: ");
+    let echo = |what: &str| std::process::Command::new("stty").arg(what).status();
+    let hidden = echo("-echo").is_ok_and(|s| s.success());
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    if hidden {
+        echo("echo")?;
+        eprintln!();
+    }
+    read?;
+    Ok(line.trim_end_matches(['\n', '\r']).to_string())
+}
+
 /// Runs the command.
 pub fn run(args: AgentArgs) -> anyhow::Result<()> {
     let data_dir = args.data_dir.unwrap_or_else(default_data_dir);
@@ -72,7 +92,7 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
                 Some(path) => crate::vault::first_line(&path)?,
                 None => match std::env::var("ENCKE_PASSWORD") {
                     Ok(password) => password,
-                    Err(_) => bail!("give the account's password with --password-file or in ENCKE_PASSWORD"),
+                    Err(_) => ask_password(&user)?,
                 },
             };
             let registration = Registration {

@@ -1,19 +1,25 @@
 //! A backup job.
 
 use super::commands::{self, When};
-use super::{DEVICE_TAG, ENGINE_TAG, End, Job, SOURCE_TAG};
-use crate::error::AgentResult;
+use super::{DEVICE_TAG, ENGINE_TAG, End, Job, SOURCE_TAG, shell};
+use crate::error::AgentError;
 use crate::items::{self, Item, OutputCommand};
-use crate::now;
+use crate::{Agent, now};
 use encke_api::constants::{
     JOB_STATUS_FAILED_ERROR, JOB_STATUS_FAILED_QUOTA, JOB_STATUS_FAILED_WARNING, JOB_STATUS_STOP_SUCCESS,
 };
-use encke_api::types::{BackupJobAdvancedOptions, SizeMeasurement};
+use encke_api::types::{
+    BackupJobAdvancedOptions, BackupJobDetail, BackupRuleConfig, DestinationConfig, SizeMeasurement,
+    SourceConfig,
+};
 use encke_repo::{BackupOptions, BackupSummary, Repository, Snapshot};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Longest line of a command's complaints, in bytes.
+const MAX_LINE: u64 = 4096;
 
 fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
@@ -61,7 +67,8 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
     ));
     // Asked before anything is done: a pattern that can not be used stops the job.
     let item = items::read(source)?;
-    let repo = job.agent.vaults.open(&job.agent, &vault_id)?;
+    // An index from before another program's clean-up could name packs that are gone: opened anew for each backup.
+    let repo = job.agent.vaults.open_anew(&job.agent, &vault_id)?;
     let before = measure(&repo)?;
     job.detail.lock().destination_size_start = before.clone();
     if vault.storage_limit_enabled && before.size >= vault.storage_limit_bytes {
@@ -70,9 +77,32 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
             "The Storage Vault's quota is used up".into(),
         ));
     }
-    commands::run(job, When::Before, rule, source, vault, None);
+    commands::run(job, When::Before, rule, source, vault);
+    let outcome = back_up(job, &repo, item, rule, source, vault, options);
+    let status = match &outcome {
+        Err(End::Status(status, _)) => *status,
+        Ok(()) if job.warnings.load(Ordering::Relaxed) > 0 => JOB_STATUS_FAILED_WARNING,
+        Ok(()) => JOB_STATUS_STOP_SUCCESS,
+    };
+    job.ending.store(true, Ordering::SeqCst);
+    commands::run(job, When::After(status), rule, source, vault);
+    outcome
+}
+
+fn back_up(
+    job: &Arc<Job>,
+    repo: &Repository,
+    item: Item,
+    rule: Option<&BackupRuleConfig>,
+    source: &SourceConfig,
+    vault: &DestinationConfig,
+    options: &BackupJobAdvancedOptions,
+) -> Result<(), End> {
     job.check_cancel()?;
-    let parent = latest(&repo, &source_id)?;
+    let source_id = job.detail.lock().source_guid.clone();
+    let parent = latest(repo, &source_id)?;
+    commands::run(job, When::Thaw, rule, source, vault);
+    job.check_cancel()?;
     let mut tags = vec![
         format!("{SOURCE_TAG}{source_id}"),
         format!("{ENGINE_TAG}{}", source.engine),
@@ -91,12 +121,19 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
         parent,
         ..Default::default()
     };
-    let result = match item {
+    let summary = match item {
         Item::Files {
-            paths,
+            mut paths,
             exclude,
             rescan,
         } => {
+            paths.retain(|path| match path.symlink_metadata() {
+                Ok(_) => true,
+                Err(e) => {
+                    job.warning(&format!("{}: {e}", path.display()));
+                    false
+                }
+            });
             let engine = BackupOptions {
                 paths,
                 exclude: Some(exclude),
@@ -105,19 +142,11 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
                 ..engine
             };
             let warn = |path: &Path, message: &str| job.warning(&format!("{}: {message}", path.display()));
-            repo.backup(&engine, &job.progress, &job.cancel, &warn)
-                .map_err(End::from)
+            repo.backup(&engine, &job.progress, &job.cancel, &warn)?
         }
-        Item::Output { commands } => output(job, &repo, &commands[0], &engine),
+        Item::Output { command } => output(job, repo, &command, &engine)?,
     };
-    let outcome = result.and_then(|summary| finish(job, &repo, &summary, options));
-    let status = match &outcome {
-        Err(End::Status(status, _)) => *status,
-        Ok(()) if job.warnings.load(Ordering::Relaxed) > 0 => JOB_STATUS_FAILED_WARNING,
-        Ok(()) => JOB_STATUS_STOP_SUCCESS,
-    };
-    commands::run(job, When::After, rule, source, vault, Some(status));
-    outcome
+    finish(job, repo, &summary, options)
 }
 
 fn latest(repo: &Repository, source: &str) -> Result<Option<Snapshot>, End> {
@@ -170,12 +199,7 @@ fn output(
     engine: &BackupOptions,
 ) -> Result<BackupSummary, End> {
     let failed = |message: String| End::Status(JOB_STATUS_FAILED_ERROR, message);
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", &command.command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let mut shell = shell::command(&command.command);
     if !command.folder.is_empty() {
         shell.current_dir(&command.folder);
     }
@@ -183,29 +207,24 @@ fn output(
     let mut child = shell
         .spawn()
         .map_err(|e| failed(format!("The command could not be run: {e}")))?;
-    let mut stdout = child
+    let stdout = child
         .stdout
         .take()
         .ok_or_else(|| failed("The command has no output".into()))?;
     let stderr = child.stderr.take();
     let listener = job.clone();
     // Read beside the backup, so that neither pipe fills up.
-    let errors = std::thread::spawn(move || {
-        let lines = stderr
-            .into_iter()
-            .flat_map(|e| std::io::BufRead::lines(std::io::BufReader::new(e)));
-        lines
-            .map_while(Result::ok)
-            .for_each(|line| listener.warning(&line));
-    });
+    std::thread::spawn(move || stderr.into_iter().for_each(|pipe| listen(&listener, pipe)));
     let path = PathBuf::from("/").join(&command.save_as);
-    let result = repo.backup_reader(&path, &mut stdout, engine, &job.progress, &job.cancel);
-    drop(stdout);
+    let result = shell::guarded(&child, &job.cancel, || {
+        let mut input = Output { stdout, job };
+        repo.backup_reader(&path, &mut input, engine, &job.progress, &job.cancel)
+    });
     if result.is_err() {
-        let _ = child.kill();
+        shell::end(&child);
     }
-    let status = child.wait().map_err(|e| failed(e.to_string()))?;
-    let _ = errors.join();
+    let status = shell::wait(&mut child, &job.cancel).map_err(|e| failed(e.to_string()))?;
+    job.check_cancel()?;
     let summary = result?;
     if !status.success() {
         return Err(failed(format!(
@@ -216,10 +235,45 @@ fn output(
     Ok(summary)
 }
 
-/// Writes how the job went into the profile, where consoles and monitors look.
-pub(super) fn keep_statistics(job: &Job) -> AgentResult<()> {
-    let detail = job.detail.lock().clone();
-    job.agent.change_profile(|profile| {
+/// What a command writes. When the job is cancelled the command is ended, which must not look like a good end.
+struct Output<'a> {
+    stdout: std::process::ChildStdout,
+    job: &'a Job,
+}
+
+impl Read for Output<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.stdout.read(buffer)?;
+        if n == 0 && self.job.cancel.is_cancelled() {
+            return Err(io::Error::other("the job was cancelled"));
+        }
+        Ok(n)
+    }
+}
+
+/// Each line a command complains with is a warning.
+fn listen(job: &Job, pipe: impl Read) {
+    let mut lines = io::BufReader::new(pipe);
+    let mut line = Vec::new();
+    while let Ok(1..) = io::BufRead::read_until(&mut lines.by_ref().take(MAX_LINE), b'\n', &mut line) {
+        job.warning(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+}
+
+/// Writes how a job went into the profile, where consoles and monitors look. Off line it is kept for later.
+pub(super) fn keep_statistics(agent: &Agent, detail: BackupJobDetail) {
+    match write_statistics(agent, &detail) {
+        Ok(()) => {}
+        Err(AgentError::Offline) => agent.keep_for_later(detail),
+        Err(e) => {
+            tracing::warn!(error = %e, job = detail.guid, "the profile's statistics could not be updated")
+        }
+    }
+}
+
+fn write_statistics(agent: &Agent, detail: &BackupJobDetail) -> crate::error::AgentResult<()> {
+    agent.change_profile(|profile| {
         if let Some(source) = profile.sources.get_mut(&detail.source_guid) {
             source.statistics.last_start_time = detail.start_time;
             source.statistics.last_backup_job = detail.clone();

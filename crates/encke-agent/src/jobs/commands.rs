@@ -1,78 +1,83 @@
 //! Commands before and after a job, run by the shell (reference, section 12).
 
-use super::Job;
+use super::{Job, shell};
 use encke_api::types::{BackupRuleConfig, DestinationConfig, SourceConfig};
-use std::process::{Command, Stdio};
-
-/// Longest output of a command that goes into the log, in bytes.
-const MAX_OUTPUT: usize = 16 * 1024;
 
 /// When a command runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     Before,
-    After,
+    /// When what is backed up holds still.
+    Thaw,
+    /// With the job's status so far.
+    After(u64),
 }
 
-/// Runs the commands of rule, item and vault: in this order before, in the opposite order after.
+/// Runs the commands of rule, item and vault: in this order before, in the opposite order after. One that fails is a
+/// warning. A cancelled job runs no more commands but those of its end.
 pub(super) fn run(
     job: &Job,
     when: When,
     rule: Option<&BackupRuleConfig>,
     item: &SourceConfig,
     vault: &DestinationConfig,
-    status: Option<u64>,
 ) {
-    let pick = |before: &[String], after: &[String]| {
-        if when == When::Before {
-            before.to_vec()
-        } else {
-            after.to_vec()
-        }
+    let mut groups = match when {
+        When::Before => [
+            rule.map(|r| &r.pre_exec),
+            Some(&item.pre_exec),
+            Some(&vault.pre_exec),
+        ],
+        When::Thaw => [
+            rule.map(|r| &r.thaw_exec),
+            Some(&item.thaw_exec),
+            Some(&vault.thaw_exec),
+        ],
+        When::After(_) => [
+            rule.map(|r| &r.post_exec),
+            Some(&item.post_exec),
+            Some(&vault.post_exec),
+        ],
     };
-    let mut groups = vec![
-        rule.map(|r| pick(&r.pre_exec, &r.post_exec)).unwrap_or_default(),
-        pick(&item.pre_exec, &item.post_exec),
-        pick(&vault.pre_exec, &vault.post_exec),
-    ];
-    if when == When::After {
+    if matches!(when, When::After(_)) {
         groups.reverse();
     }
-    for command in groups.into_iter().flatten().filter(|c| !c.trim().is_empty()) {
-        one(job, &command, status);
+    let commands = groups.into_iter().flatten().flatten();
+    for command in commands.filter(|c| !c.trim().is_empty()) {
+        if job.cancel.is_cancelled() && !matches!(when, When::After(_)) {
+            return;
+        }
+        one(job, command, when);
     }
 }
 
-fn one(job: &Job, command: &str, status: Option<u64>) {
+fn one(job: &Job, command: &str, when: When) {
     let detail = job.detail.lock().clone();
     job.info(&format!("Running command: {command}"));
-    let mut shell = Command::new("/bin/sh");
+    let mut shell = shell::command(command);
     shell
-        .args(["-c", command])
-        .stdin(Stdio::null())
         .env("BACKUP_TOOL_USERNAME", &detail.username)
         .env("BACKUP_TOOL_DEVICE_ID", &detail.device_id)
         .env("BACKUP_TOOL_JOB_ID", &detail.guid);
-    if let Some(status) = status {
-        shell.env("BACKUP_TOOL_JOB_STATUS", status.to_string());
-    }
-    match shell.output() {
+    // Commands at the end run even when the job was cancelled, but must not run forever: a second cancel ends them.
+    let cancel = match when {
+        When::After(status) => {
+            shell.env("BACKUP_TOOL_JOB_STATUS", status.to_string());
+            &job.cancel_after
+        }
+        _ => &job.cancel,
+    };
+    match shell::run(shell, cancel) {
         Err(e) => job.warning(&format!("The command could not be run: {e}")),
-        Ok(output) => {
-            let text = |bytes: &[u8]| {
-                String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_OUTPUT)])
-                    .trim()
-                    .to_string()
-            };
-            let (out, err) = (text(&output.stdout), text(&output.stderr));
-            if !out.is_empty() {
-                job.info(&out);
+        Ok(ended) => {
+            if !ended.stdout.is_empty() {
+                job.info(&ended.stdout);
             }
-            if !err.is_empty() {
-                job.warning(&err);
+            if !ended.stderr.is_empty() {
+                job.warning(&ended.stderr);
             }
-            if !output.status.success() {
-                job.warning(&format!("The command ended with {}", output.status));
+            if !ended.status.success() {
+                job.warning(&format!("The command ended with {}", ended.status));
             }
         }
     }

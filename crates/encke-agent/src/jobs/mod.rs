@@ -4,6 +4,7 @@
 mod backup;
 mod commands;
 mod restore;
+mod shell;
 
 use crate::Agent;
 use crate::error::{AgentError, AgentResult};
@@ -21,7 +22,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Tag of a snapshot that names its Protected Item.
@@ -59,10 +60,11 @@ impl Running {
                 "the cancellation id is not this job's".into(),
             ));
         }
-        job.cancel.cancel();
+        job.stop();
         Ok(())
     }
 
+    /// A backup of the same item into the same vault.
     fn same(&self, source: &str, destination: &str) -> Option<String> {
         let found = self.0.values().find(|j| {
             let d = j.detail.lock();
@@ -80,6 +82,10 @@ pub(crate) struct Job {
     detail: Mutex<BackupJobDetail>,
     progress: Progress,
     cancel: Cancel,
+    /// Set when only the commands at the end are left to do.
+    ending: AtomicBool,
+    /// Ends those commands: they run even when the job was cancelled.
+    cancel_after: Cancel,
     warnings: AtomicU64,
     /// Seconds after which the job is cancelled; 0 for never.
     stop_after: i64,
@@ -129,7 +135,8 @@ impl Job {
 
     /// Keeps the job's present state for delivery.
     fn report(&self) {
-        let detail = {
+        {
+            // Held until the state is kept, or an older one could come after the last.
             let mut d = self.detail.lock();
             let p = &mut d.progress;
             p.counter += 1;
@@ -140,12 +147,19 @@ impl Job {
             p.items_total = get(&self.progress.files_total);
             d.upload_size = get(&self.progress.uploaded);
             d.download_size = get(&self.progress.downloaded);
-            d.clone()
-        };
-        if let Err(e) = self.agent.spool.report(&detail) {
-            tracing::error!(error = %e, "a job's state could not be kept");
+            if let Err(e) = self.agent.spool.report(&d) {
+                tracing::error!(error = %e, "a job's state could not be kept");
+            }
         }
         self.agent.deliver.notify_one();
+    }
+
+    /// Cancels the job. While the commands at its end run, they are what is ended.
+    fn stop(&self) {
+        self.cancel.cancel();
+        if self.ending.load(Ordering::SeqCst) {
+            self.cancel_after.cancel();
+        }
     }
 
     fn check_cancel(&self) -> Result<(), End> {
@@ -176,6 +190,8 @@ fn new_job(agent: &Arc<Agent>, class: u64, source: &str, destination: &str, stop
         detail: Mutex::new(detail),
         progress: Progress::default(),
         cancel: Cancel::default(),
+        ending: AtomicBool::new(false),
+        cancel_after: Cancel::default(),
         warnings: AtomicU64::new(0),
         stop_after,
     })
@@ -234,7 +250,14 @@ async fn tick(job: Arc<Job>) {
     timer.tick().await;
     loop {
         timer.tick().await;
-        if job.stop_after > 0 && began.elapsed().as_secs() >= job.stop_after.unsigned_abs() {
+        if job.stop_after > 0
+            && began.elapsed().as_secs() >= job.stop_after.unsigned_abs()
+            && !job.cancel.is_cancelled()
+        {
+            job.log(
+                "W",
+                &format!("The job has run for its limit of {} seconds", job.stop_after),
+            );
             job.cancel.cancel();
         }
         job.report();
@@ -271,10 +294,9 @@ fn end(job: &Arc<Job>, result: Result<(), End>) {
     };
     job.report();
     job.agent.jobs.lock().0.remove(&id);
-    if job.detail.lock().classification == JOB_CLASSIFICATION_BACKUP
-        && let Err(e) = backup::keep_statistics(job)
-    {
-        tracing::warn!(error = %e, "the profile's statistics could not be updated");
+    let detail = job.detail.lock().clone();
+    if detail.classification == JOB_CLASSIFICATION_BACKUP {
+        backup::keep_statistics(&job.agent, detail);
     }
 }
 
@@ -364,10 +386,26 @@ pub(crate) async fn start_restore(
     start(agent, job, move |job| restore::run(job, &snapshot, &paths, plan)).await
 }
 
+/// Writes into the profile what could not be written while the server was away.
+pub(crate) fn keep_waiting_statistics(agent: &Arc<Agent>) {
+    let waiting = std::mem::take(&mut *agent.later.lock());
+    if waiting.is_empty() {
+        return;
+    }
+    let agent = agent.clone();
+    tokio::task::spawn_blocking(move || {
+        for detail in waiting {
+            backup::keep_statistics(&agent, detail);
+        }
+    });
+}
+
 /// Cancels what runs and gives it a moment to end, when the agent stops.
 pub(crate) async fn stop_all(agent: &Arc<Agent>) {
     for job in agent.jobs.lock().0.values() {
-        job.cancel.cancel();
+        job.log("W", "The device's software was asked to stop");
+        job.ending.store(true, Ordering::SeqCst);
+        job.stop();
     }
     for _ in 0..50 {
         if agent.jobs.lock().0.is_empty() {

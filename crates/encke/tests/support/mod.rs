@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
+pub mod device;
+
 /// Name of the administrator of a test's server, and its password.
 pub const ADMIN: &str = "admin";
 
@@ -37,8 +39,11 @@ pub fn http() -> ureq::Agent {
         .into()
 }
 
+/// A free port of the loopback address.
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// Starts the program and waits until it tells its address.
-fn launch(data_dir: &Path, log: &Path, disk: Option<u32>) -> (Child, String) {
+fn launch(data_dir: &Path, log: &Path, disk: Option<u32>, listen: &str) -> (Child, String) {
     let log = File::options().create(true).append(true).open(log).unwrap();
     let program = env!("CARGO_BIN_EXE_encke");
     let mut command = Command::new(if disk.is_some() { "unshare" } else { program });
@@ -51,7 +56,7 @@ fn launch(data_dir: &Path, log: &Path, disk: Option<u32>) -> (Child, String) {
             .arg(program);
     }
     let mut child = command
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .args(["serve", "--listen", listen, "--data-dir"])
         .arg(data_dir)
         .stdout(Stdio::piped())
         .stderr(log)
@@ -100,7 +105,7 @@ impl Server {
         std::fs::create_dir(&data_dir).unwrap();
         std::fs::create_dir(&work_dir).unwrap();
         prepare(&data_dir);
-        let (child, url) = launch(&data_dir, &folder.path().join("server.log"), disk);
+        let (child, url) = launch(&data_dir, &folder.path().join("server.log"), disk, ANY_PORT);
         let server = Self {
             url,
             data_dir,
@@ -176,7 +181,14 @@ impl Server {
     /// Starts again on the same data, after [`Server::kill`] or [`Server::stop`]. The address changes.
     pub fn restart(&mut self) {
         let log = self.log_path();
-        (self.child, self.url) = launch(&self.data_dir, &log, self.disk);
+        (self.child, self.url) = launch(&self.data_dir, &log, self.disk, ANY_PORT);
+    }
+
+    /// As [`Server::restart`], at the same address.
+    pub fn restart_here(&mut self) {
+        let log = self.log_path();
+        let address = self.url.strip_prefix("http://").unwrap().to_string();
+        (self.child, self.url) = launch(&self.data_dir, &log, self.disk, &address);
     }
 }
 
