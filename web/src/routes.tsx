@@ -9,6 +9,12 @@ import {
 import { session } from './api/session';
 import { Shell } from './components/Shell';
 
+/** A text of a page's address, if it is there. */
+const text = <K extends string>(search: Record<string, unknown>, key: K): { [P in K]?: string } =>
+  typeof search[key] === 'string' && search[key] !== ''
+    ? ({ [key]: search[key] } as { [P in K]?: string })
+    : {};
+
 const root = createRootRoute({ component: Outlet });
 
 const signIn = createRoute({
@@ -41,11 +47,13 @@ const home = createRoute({
 const accounts = createRoute({
   getParentRoute: () => shell,
   path: '/accounts',
+  validateSearch: (search: Record<string, unknown>): { q?: string } => text(search, 'q'),
   component: lazyRouteComponent(() => import('./pages/Accounts'), 'Accounts'),
 });
 const account = createRoute({
   getParentRoute: () => shell,
   path: '/accounts/$username',
+  validateSearch: (search: Record<string, unknown>): { tab?: string } => text(search, 'tab'),
   component: lazyRouteComponent(() => import('./pages/Account'), 'Account'),
 });
 const browse = createRoute({
@@ -65,6 +73,10 @@ const devices = createRoute({
 const jobs = createRoute({
   getParentRoute: () => shell,
   path: '/jobs',
+  validateSearch: (search: Record<string, unknown>): { q?: string; show?: string } => ({
+    ...text(search, 'q'),
+    ...text(search, 'show'),
+  }),
   component: lazyRouteComponent(() => import('./pages/Jobs'), 'Jobs'),
 });
 const job = createRoute({

@@ -118,9 +118,13 @@ test('a snapshot is browsed and part of it restored', () =>
     await server.backup(device);
     await page.goto(`/accounts/anna/vaults/${device.vault}`);
     for (const name of device.source.split('/').filter(Boolean)) {
-      await page.getByRole('table').getByText(name, { exact: false }).first().click();
+      await page.getByRole('link', { name: `${name}/`, exact: true }).click();
     }
-    await page.getByLabel('Select sub folder').check();
+    const folder = page.getByLabel('Select sub folder');
+    await folder.waitFor();
+    // The folder is in the address: loading it anew shows it again.
+    await page.reload();
+    await folder.check();
     await page.getByRole('button', { name: /Restore .*selected/ }).click();
     const target = path.join(device.folder, 'restored');
     const dialog = page.getByRole('dialog');

@@ -1,6 +1,6 @@
 // What the pages ask for. End users get the twin of each administrator's call.
-import { useQuery } from '@tanstack/react-query';
-import { call } from './client';
+import { queryOptions, useQuery, useQueryClient } from '@tanstack/react-query';
+import { ApiError, call } from './client';
 import { session } from './session';
 import type {
   Bucket,
@@ -78,10 +78,12 @@ export const useSnapshots = (target: string | undefined, vault: string) =>
     },
   });
 
-export const useObjects = (target: string | undefined, vault: string, snapshot: string, tree: string) =>
-  useQuery({
+type Place = { target: string; vault: string; snapshot: string };
+
+const folderQuery = ({ target, vault, snapshot }: Place, tree: string) =>
+  queryOptions({
     queryKey: ['objects', vault, snapshot, tree],
-    enabled: target !== undefined && snapshot !== '',
+    // A snapshot never changes.
     staleTime: Number.POSITIVE_INFINITY,
     queryFn: async () => {
       const fields = {
@@ -90,13 +92,31 @@ export const useObjects = (target: string | undefined, vault: string, snapshot: 
         SnapshotID: snapshot,
         TreeID: tree === '' ? undefined : tree,
       };
-      const answer = await call<{ StoredObjects: StoredObject[] }>(
-        `${base()}/dispatcher/request-stored-objects`,
-        fields,
-      );
+      const path = `${base()}/dispatcher/request-stored-objects`;
+      const answer = await call<{ StoredObjects: StoredObject[] }>(path, fields);
       return answer.StoredObjects;
     },
   });
+
+/** A folder of a snapshot by its path, found from the root down. */
+export function useFolder(place: Place | null, path: string) {
+  const client = useQueryClient();
+  return useQuery({
+    queryKey: ['folder', place?.vault, place?.snapshot, path],
+    enabled: place !== null,
+    staleTime: Number.POSITIVE_INFINITY,
+    queryFn: async () => {
+      if (place === null) return [];
+      let objects = await client.ensureQueryData(folderQuery(place, ''));
+      for (const name of path.split('/').filter(Boolean)) {
+        const folder = objects.find((o) => o.name === name && o.subtree);
+        if (!folder) throw new ApiError(404, `The snapshot has no folder ${path}`);
+        objects = await client.ensureQueryData(folderQuery(place, folder.subtree));
+      }
+      return objects;
+    },
+  });
+}
 
 export const useBuckets = () =>
   useQuery({

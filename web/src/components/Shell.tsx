@@ -39,7 +39,6 @@ export function Shell() {
   const { setColorScheme } = useMantineColorScheme();
   const scheme = useComputedColorScheme('light');
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new session needs a new connection
   useEffect(() => followEvents(client), [client, who?.key]);
   useEffect(() => {
     if (!who) navigate({ to: '/sign-in' });

@@ -1,9 +1,9 @@
 import { Anchor, Badge, Button, Code, Group, Modal, Select, Stack, Table, Tabs, Text } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { useMutation } from '@tanstack/react-query';
-import { Link, useNavigate, useParams } from '@tanstack/react-router';
+import { Link, useNavigate, useParams, useSearch } from '@tanstack/react-router';
 import { useState } from 'react';
-import { runBackup, useConnections, useJobs, useProfile } from '../api/queries';
+import { runBackup, runRule, useConnections, useJobs, useProfile } from '../api/queries';
 import type { LiveConnection, Profile } from '../api/types';
 import { JobTable } from '../components/JobTable';
 import { Empty, Failure, Loaded, Page, StatusBadge, Time } from '../components/parts';
@@ -36,12 +36,30 @@ function BackUp({
 }) {
   const [opened, { open, close }] = useDisclosure(false);
   const vaults = Object.entries(profile.Destinations);
-  const [vault, setVault] = useState<string | null>(vaults[0]?.[0] ?? null);
+  const rules = Object.entries(profile.BackupRules).filter(([, r]) => r.Source === item);
+  // A rule brings its own options; a vault alone takes the usual ones.
+  const ways = [
+    {
+      group: 'By a backup rule',
+      items: rules.map(([id, r]) => ({ value: `rule:${id}`, label: r.Description || id })),
+    },
+    {
+      group: 'To a Storage Vault',
+      items: vaults.map(([id, v]) => ({ value: `vault:${id}`, label: v.Description || id })),
+    },
+  ].filter((group) => group.items.length > 0);
+  const [way, setWay] = useState<string | null>(ways[0]?.items[0]?.value ?? null);
   const navigate = useNavigate();
   const device = profile.Sources[item]?.OwnerDevice ?? '';
   const target = connectionOf(connections, profile.Username, device);
   const start = useMutation({
-    mutationFn: () => runBackup({ TargetID: target ?? '', Source: item, Destination: vault ?? '' }),
+    mutationFn: () => {
+      const TargetID = target ?? '';
+      const [kind, id = ''] = (way ?? '').split(/:(.*)/s);
+      return kind === 'rule'
+        ? runRule({ TargetID, BackupRule: id })
+        : runBackup({ TargetID, Source: item, Destination: id });
+    },
     onSuccess: (answer) =>
       answer.JobID ? navigate({ to: '/jobs/$id', params: { id: answer.JobID } }) : navigate({ to: '/jobs' }),
   });
@@ -53,18 +71,12 @@ function BackUp({
       <Modal opened={opened} onClose={close} title={`Back up '${profile.Sources[item]?.Description}'`}>
         <Stack gap="sm">
           <Failure error={start.error} />
-          <Select
-            label="Storage Vault"
-            data={vaults.map(([value, v]) => ({ value, label: v.Description || value }))}
-            value={vault}
-            onChange={setVault}
-            allowDeselect={false}
-          />
+          <Select label="How" data={ways} value={way} onChange={setWay} allowDeselect={false} />
           <Group justify="flex-end">
             <Button variant="default" onClick={close}>
               Cancel
             </Button>
-            <Button onClick={() => start.mutate()} loading={start.isPending} disabled={!vault}>
+            <Button onClick={() => start.mutate()} loading={start.isPending} disabled={!way}>
               Start backup
             </Button>
           </Group>
@@ -203,14 +215,21 @@ function Devices({ profile, connections }: { profile: Profile; connections: Conn
   );
 }
 
+const TABS = ['items', 'vaults', 'devices', 'jobs', 'profile'];
+
 export function AccountBody({ username }: { username: string }) {
   const profile = useProfile(username);
   const connections = useConnections();
   const jobs = useJobs(username);
+  const navigate = useNavigate();
+  const search: { tab?: string } = useSearch({ strict: false });
+  const tab = TABS.includes(search.tab ?? '') ? search.tab : 'items';
+  const setTab = (next: string | null) =>
+    navigate({ to: '/accounts/$username', params: { username }, search: { tab: next ?? 'items' } });
   return (
     <Loaded query={profile}>
       {({ Profile: p }) => (
-        <Tabs defaultValue="items" keepMounted={false}>
+        <Tabs value={tab} onChange={setTab} keepMounted={false}>
           <Tabs.List mb="sm">
             <Tabs.Tab value="items">Protected Items</Tabs.Tab>
             <Tabs.Tab value="vaults">Storage Vaults</Tabs.Tab>

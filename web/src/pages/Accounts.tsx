@@ -1,7 +1,7 @@
 import { Badge, Button, Group, Modal, PasswordInput, Stack, Table, TextInput } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
-import { Link } from '@tanstack/react-router';
+import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { type FormEvent, useRef, useState } from 'react';
 import { call } from '../api/client';
@@ -170,7 +170,9 @@ function AccountTable({ profiles, words }: { profiles: Profile[]; words: string 
 
 export function Accounts() {
   const profiles = useProfiles();
-  const [words, setWords] = useState('');
+  const words = useSearch({ from: '/shell/accounts' }).q ?? '';
+  const navigate = useNavigate();
+  const setWords = (q: string) => navigate({ to: '/accounts', search: q ? { q } : {}, replace: true });
   const [opened, { open, close }] = useDisclosure(false);
   return (
     <Page

@@ -17,13 +17,11 @@ import { useDisclosure } from '@mantine/hooks';
 import { useMutation } from '@tanstack/react-query';
 import { Link, useNavigate, useParams, useSearch } from '@tanstack/react-router';
 import { useState } from 'react';
-import { isAdmin, runRestore, useConnections, useObjects, useProfile, useSnapshots } from '../api/queries';
+import { isAdmin, runRestore, useConnections, useFolder, useProfile, useSnapshots } from '../api/queries';
 import type { Snapshot } from '../api/types';
 import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
 import { bytes, exact } from '../lib/format';
 import { anyConnection } from './Account';
-
-type Step = { name: string; tree: string };
 
 function RestoreDialog(props: {
   opened: boolean;
@@ -105,11 +103,19 @@ function RestoreDialog(props: {
 }
 
 function Folder({ target, vault, snapshot }: { target: string; vault: string; snapshot: Snapshot }) {
-  const [steps, setSteps] = useState<Step[]>([]);
+  const search = useSearch({ from: '/shell/accounts/$username/vaults/$vault' });
+  const params = useParams({ from: '/shell/accounts/$username/vaults/$vault' });
+  const here = search.path ?? '';
+  const names = here.split('/').filter(Boolean);
+  /** The address of a folder. */
+  const at = (path: string) => ({
+    to: '/accounts/$username/vaults/$vault' as const,
+    params,
+    search: { snapshot: snapshot.Snapshot, ...(path ? { path } : {}) },
+  });
   const [chosen, setChosen] = useState<string[]>([]);
   const [opened, { open, close }] = useDisclosure(false);
-  const objects = useObjects(target, vault, snapshot.Snapshot, steps.at(-1)?.tree ?? '');
-  const here = steps.map((s) => `/${s.name}`).join('');
+  const objects = useFolder({ target, vault, snapshot: snapshot.Snapshot }, here);
   const toggle = (path: string) =>
     setChosen((old) => (old.includes(path) ? old.filter((p) => p !== path) : [...old, path]));
   return (
@@ -124,19 +130,15 @@ function Folder({ target, vault, snapshot }: { target: string; vault: string; sn
       />
       <Group justify="space-between">
         <Breadcrumbs separator="/" separatorMargin={4}>
-          <Anchor component="button" size="sm" onClick={() => setSteps([])}>
-            Snapshot
-          </Anchor>
-          {steps.map((step, at) => (
-            <Anchor
-              key={step.tree}
-              component="button"
-              size="sm"
-              onClick={() => setSteps(steps.slice(0, at + 1))}
-            >
-              {step.name}
-            </Anchor>
-          ))}
+          <Link {...at('')}>Snapshot</Link>
+          {names.map((name, depth) => {
+            const path = `/${names.slice(0, depth + 1).join('/')}`;
+            return (
+              <Link key={path} {...at(path)}>
+                {name}
+              </Link>
+            );
+          })}
         </Breadcrumbs>
         <Button onClick={open}>
           {chosen.length === 0 ? 'Restore everything' : `Restore ${chosen.length} selected`}
@@ -171,19 +173,7 @@ function Folder({ target, vault, snapshot }: { target: string; vault: string; sn
                           />
                         </Table.Td>
                         <Table.Td>
-                          {object.type === 'dir' ? (
-                            <Anchor
-                              component="button"
-                              size="sm"
-                              onClick={() =>
-                                setSteps([...steps, { name: object.name, tree: object.subtree }])
-                              }
-                            >
-                              {object.name}/
-                            </Anchor>
-                          ) : (
-                            object.name
-                          )}
+                          {object.type === 'dir' ? <Link {...at(path)}>{object.name}/</Link> : object.name}
                         </Table.Td>
                         <Table.Td ta="right">{object.type === 'file' ? bytes(object.size) : ''}</Table.Td>
                         <Table.Td>

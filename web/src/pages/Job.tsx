@@ -2,7 +2,7 @@ import { Anchor, Button, Card, Group, Progress, SegmentedControl, SimpleGrid, Te
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { Link, useParams } from '@tanstack/react-router';
 import { type ReactNode, useState } from 'react';
-import { abandonJob, cancelJob, isAdmin, isRunning, useJob, useJobLog } from '../api/queries';
+import { abandonJob, cancelJob, isAdmin, isRunning, useJob, useJobLog, useProfile } from '../api/queries';
 import type { Job } from '../api/types';
 import { Empty, Failure, Loaded, Page, Section, StatusBadge, Time } from '../components/parts';
 import { bytes, className, duration, exact } from '../lib/format';
@@ -55,7 +55,6 @@ function Log({ job }: { job: Job }) {
           return (
             <Card withBorder padding="sm" className="log" role="log">
               {lines.map((entry, at) => (
-                // biome-ignore lint/suspicious/noArrayIndexKey: a log only grows at its end
                 <div key={at} className={entry.Severity}>
                   <time title={exact(entry.Time)}>{new Date(entry.Time * 1000).toLocaleTimeString()}</time>
                   {entry.Message}
@@ -66,6 +65,32 @@ function Log({ job }: { job: Job }) {
         }}
       </Loaded>
     </Section>
+  );
+}
+
+/** Device, item and vault of a job, by name. */
+function Parts({ job }: { job: Job }) {
+  const profile = useProfile(job.Username).data?.Profile;
+  const params = { username: job.Username, vault: job.DestinationGUID };
+  const search = job.SnapshotID ? { snapshot: job.SnapshotID } : {};
+  return (
+    <>
+      {job.DeviceID && (
+        <Fact label="Device">
+          {profile?.Devices[job.DeviceID]?.FriendlyName || job.DeviceID.slice(0, 12)}
+        </Fact>
+      )}
+      {job.SourceGUID && (
+        <Fact label="Protected Item">{profile?.Sources[job.SourceGUID]?.Description || job.SourceGUID}</Fact>
+      )}
+      {job.DestinationGUID && (
+        <Fact label="Storage Vault">
+          <Link to="/accounts/$username/vaults/$vault" params={params} search={search}>
+            {profile?.Destinations[job.DestinationGUID]?.Description || job.DestinationGUID}
+          </Link>
+        </Fact>
+      )}
+    </>
   );
 }
 
@@ -123,6 +148,7 @@ export function JobPage() {
                 job.Username
               )}
             </Fact>
+            <Parts job={job} />
             <Fact label="Started">
               <Time unix={job.StartTime} />
             </Fact>

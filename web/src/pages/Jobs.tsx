@@ -1,5 +1,5 @@
 import { SegmentedControl, TextInput } from '@mantine/core';
-import { useState } from 'react';
+import { useNavigate, useSearch } from '@tanstack/react-router';
 import { isAdmin, isRunning, useJobs } from '../api/queries';
 import type { Job } from '../api/types';
 import { JobTable } from '../components/JobTable';
@@ -16,8 +16,16 @@ const FILTERS: Record<string, (job: Job) => boolean> = {
 
 export function Jobs() {
   const jobs = useJobs();
-  const [filter, setFilter] = useState('All');
-  const [words, setWords] = useState('');
+  const { q: words = '', show: filter = 'All' } = useSearch({ from: '/shell/jobs' });
+  const navigate = useNavigate();
+  const go = (q: string, show: string) =>
+    navigate({
+      to: '/jobs',
+      search: { ...(q ? { q } : {}), ...(show === 'All' ? {} : { show }) },
+      replace: true,
+    });
+  const setFilter = (show: string) => go(words, show);
+  const setWords = (q: string) => go(q, filter);
   return (
     <Page
       title={isAdmin() ? 'Job history, last 3 days' : 'Job history'}
