@@ -46,7 +46,7 @@ try {
       `/accounts/anna/vaults/${device.vault}?path=${encodeURIComponent(`${device.source}/folder 1`)}`,
       'document 1.txt',
     ],
-    storage: ['/storage', 'anna'],
+    storage: ['/storage', 'Measured'],
     reports: ['/reports', 'Person Registrations'],
   };
   for (const [look, options] of Object.entries(LOOKS)) {

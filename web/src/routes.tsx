@@ -7,7 +7,6 @@ import {
   redirect,
 } from '@tanstack/react-router';
 import { session } from './api/session';
-import { Shell } from './components/Shell';
 
 /** A text of a page's address, if it is there. */
 const text = <K extends string>(search: Record<string, unknown>, key: K): { [P in K]?: string } =>
@@ -36,7 +35,7 @@ const shell = createRoute({
       throw redirect({ to: '/sign-in', search: location.href === '/' ? {} : { next: location.href } });
     }
   },
-  component: Shell,
+  component: lazyRouteComponent(() => import('./components/Shell'), 'Shell'),
 });
 
 const home = createRoute({

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import http from 'node:http';
 import { after, before, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { ADMIN, launchBrowser, openPage, PASSWORD, Server, signIn, until } from './support.mjs';
 
 let server;
@@ -43,6 +44,17 @@ test('an end user signs in at the same form and sees the own account', () =>
     await signIn(page, 'ursula');
     await page.getByRole('heading', { name: 'Welcome, ursula' }).waitFor();
     assert.equal(await page.getByRole('link', { name: 'Accounts' }).count(), 0);
+  }));
+
+test('the first view is less than 200 KiB compressed', () =>
+  withPage(async (page) => {
+    const bodies = [];
+    page.on('response', (response) => bodies.push(response.body().catch(() => Buffer.alloc(0))));
+    await page.goto('/');
+    await page.getByLabel('User name').waitFor();
+    const sizes = (await Promise.all(bodies)).map((body) => gzipSync(body).length);
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    assert.ok(total > 0 && total < 200 * 1024, `${total} bytes`);
   }));
 
 test('signing out revokes the session', () =>

@@ -3,7 +3,7 @@ import { useDisclosure } from '@mantine/hooks';
 import { useMutation } from '@tanstack/react-query';
 import { Link, useNavigate, useParams, useSearch } from '@tanstack/react-router';
 import { useState } from 'react';
-import { runBackup, runRule, useConnections, useJobs, useProfile } from '../api/queries';
+import { isAdmin, runBackup, runRule, useConnections, useJobs, useProfile } from '../api/queries';
 import type { LiveConnection, Profile } from '../api/types';
 import { JobTable } from '../components/JobTable';
 import { Empty, Failure, Loaded, Page, StatusBadge, Time } from '../components/parts';
@@ -276,10 +276,15 @@ export function Account() {
     <Page
       title={
         <>
-          <Anchor component={Link} to="/accounts" inherit c="dimmed">
-            Accounts
-          </Anchor>{' '}
-          / {username}
+          {isAdmin() && (
+            <>
+              <Anchor component={Link} to="/accounts" inherit c="dimmed">
+                Accounts
+              </Anchor>{' '}
+              /{' '}
+            </>
+          )}
+          {username}
         </>
       }
     >
