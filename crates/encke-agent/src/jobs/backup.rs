@@ -267,7 +267,7 @@ pub(super) fn keep_statistics(agent: &Agent, detail: BackupJobDetail) {
         Ok(()) => {}
         Err(AgentError::Offline) => agent.keep_for_later(detail),
         Err(e) => {
-            tracing::warn!(error = %e, job = detail.guid, "the profile's statistics could not be updated")
+            tracing::warn!(error = %e, job = detail.guid, "the profile's statistics could not be updated");
         }
     }
 }
