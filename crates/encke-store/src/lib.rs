@@ -19,7 +19,7 @@ pub use buckets::{BucketId, BucketSize, StoredBucket};
 pub use error::{StoreError, StoreResult};
 pub use events::{Event, EventDraft};
 pub use jobs::{JobFilter, Reported, RunningJob, compile as compile_search, delete_jobs_of_user, is_running};
-pub use reports::{ReportOwner, StoredCode, StoredReport};
+pub use reports::{ReportOwner, StoredCode, StoredReport, delete_reports_of};
 pub use scope::Scope;
 pub use sessions::{SessionKind, StoredSession};
 pub use users::{ProfileChange, StoredProfile};

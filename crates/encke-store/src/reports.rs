@@ -4,7 +4,7 @@ use crate::Store;
 use crate::error::{StoreError, StoreResult};
 use crate::events::now;
 use crate::sessions::SessionKind;
-use crate::sql::{P, Row};
+use crate::sql::{P, Row, Tx};
 
 /// Whose a report is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +72,33 @@ fn owned(owner: &ReportOwner) -> [P<'_>; 3] {
     ]
 }
 
+/// Removes all reports and codes of an owner who is being removed, within the same transaction: a later account of the
+/// same name must not inherit them.
+///
+/// # Errors
+/// The database fails.
+pub fn delete_reports_of(tx: &mut Tx, owner: &ReportOwner) -> StoreResult<()> {
+    let theirs = "SELECT id FROM reports WHERE owner_kind = ?1 AND owner = ?2 AND organization = ?3";
+    tx.execute(
+        &format!("DELETE FROM report_codes WHERE report IN ({theirs})"),
+        &owned(owner),
+    )?;
+    tx.execute(
+        "DELETE FROM reports WHERE owner_kind = ?1 AND owner = ?2 AND organization = ?3",
+        &owned(owner),
+    )?;
+    Ok(())
+}
+
 impl Store {
+    /// Removes all reports and codes of an owner.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn delete_reports_of_owner(&self, owner: ReportOwner) -> StoreResult<()> {
+        self.write(move |tx| delete_reports_of(tx, &owner)).await
+    }
+
     /// The reports of an owner, by name.
     ///
     /// # Errors

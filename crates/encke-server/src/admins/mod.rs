@@ -14,7 +14,7 @@ use encke_api::types::{
     AdminAccountPropertiesResponse, AdminSecurityOptions, AllowedAdminUser, TotpRegeneratedResponse,
 };
 use encke_api::{ApiError, ApiResult, params};
-use encke_store::{EventDraft, SessionKind};
+use encke_store::{EventDraft, ReportOwner, SessionKind};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -165,6 +165,7 @@ async fn add(app: Arc<App>, caller: Admin, call: Call<NewAdmin>) -> ApiResult<En
 async fn delete(app: Arc<App>, caller: Admin, call: Call<DeleteAdmin>) -> ApiResult<Envelope> {
     let name = call.params.TargetUser;
     let target = name.clone();
+    let (tell, organization) = tokio::sync::oneshot::channel();
     app.change_config(move |config| {
         let Some(at) = config.admin_users.iter().position(|a| a.username == name) else {
             return Err(ApiError::not_found("There is no administrator of this name"));
@@ -180,11 +181,22 @@ async fn delete(app: Arc<App>, caller: Admin, call: Call<DeleteAdmin>) -> ApiRes
             ));
         }
         let gone = config.admin_users.remove(at);
+        let _ = tell.send(gone.organization_id.clone());
         Ok(vec![event(SEVT_ACCOUNT_ADMIN_REMOVED, &caller.name, &gone)])
     })
     .await?;
+    let organization = organization.await.unwrap_or_default();
     app.store
-        .end_sessions_of(SessionKind::Admin, &target, "")
+        .end_sessions_of(SessionKind::Admin, &target, &organization)
+        .await
+        .map_err(crate::app::store_error)?;
+    let owner = ReportOwner {
+        kind: SessionKind::Admin,
+        name: target.clone(),
+        organization,
+    };
+    app.store
+        .delete_reports_of_owner(owner)
         .await
         .map_err(crate::app::store_error)?;
     app.sessions.forget(SessionKind::Admin, &target);

@@ -109,6 +109,10 @@ fn check(report: &SavedReport) -> ApiResult<()> {
             "A report's name has 1 to {MAX_NAME} characters"
         )));
     }
+    let distinct: std::collections::HashSet<&String> = report.columns.iter().collect();
+    if distinct.len() != report.columns.len() {
+        return Err(ApiError::bad_request("A column can be chosen only once"));
+    }
     if report.columns.is_empty() || report.resolve().is_none() {
         return Err(ApiError::bad_request(
             "The template or one of the columns does not exist",

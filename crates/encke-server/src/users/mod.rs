@@ -16,7 +16,10 @@ use encke_api::types::{
 };
 use encke_api::wire::Wire as _;
 use encke_api::{ApiError, ApiResult, params};
-use encke_store::{EventDraft, ProfileChange, Scope, SessionKind, StoreError, StoredProfile};
+use encke_store::sql::Tx;
+use encke_store::{
+    EventDraft, ProfileChange, ReportOwner, Scope, SessionKind, StoreError, StoredProfile, delete_reports_of,
+};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -237,8 +240,17 @@ async fn delete_user(app: Arc<App>, admin: Admin, call: Call<DeleteUser>) -> Api
         &stored.parse().map_err(store_error)?,
         Value::Null,
     );
+    let owner = ReportOwner {
+        kind: SessionKind::User,
+        name: stored.username.clone(),
+        organization: stored.organization.clone(),
+    };
+    let cascade = move |tx: &mut Tx, name: &str| {
+        crate::jobs::delete_of_user(tx, name)?;
+        delete_reports_of(tx, &owner)
+    };
     app.store
-        .delete_user(&admin.scope(), &username, removed, crate::jobs::delete_of_user)
+        .delete_user(&admin.scope(), &username, removed, cascade)
         .await
         .map_err(user_error)?;
     app.sessions.forget(SessionKind::User, &username);
