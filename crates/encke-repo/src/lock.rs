@@ -1,27 +1,27 @@
-//! Locks as stock restic understands them (restic design document, section "Locks"): while a backup runs, restic's prune
-//! keeps away; while restic holds the repository exclusively, no backup begins.
-//!
-//! Our own operations need no lock among themselves. A lock left by a process that was killed hinders nobody but stock
-//! restic, whose `unlock` removes it; so does the next backup.
+//! Locks of stock restic (restic design document, section "Locks"): while it holds the repository exclusively, no backup
+//! begins or ends. Our own operations write no lock, so none is left by a process that was killed; a backup finds out by
+//! itself when somebody pruned meanwhile. Stale locks of others are removed.
 
 use crate::error::{RepoError, RepoResult};
+use crate::id::Id;
 use crate::owners;
+use crate::progress::Cancel;
 use crate::repository::Repository;
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use encke_storage::{FileKind, StorageError};
+use encke_storage::FileKind;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use std::collections::HashSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A lock older than this many seconds is stale, by restic's rule.
 const STALE: i64 = 30 * 60;
-/// A lock is renewed this often, as restic does.
-const RENEW: Duration = Duration::from_secs(5 * 60);
-/// Another lock may have been written at the same moment; both sides look again after this time.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A backup that is done waits this long for somebody else to finish, looking again this often.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// See [`PATIENCE`].
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct LockFile {
     #[serde(with = "crate::gotext::time")]
     time: Timestamp,
@@ -30,33 +30,10 @@ struct LockFile {
     #[serde(default)]
     hostname: String,
     #[serde(default)]
-    username: String,
-    #[serde(default)]
     pid: i32,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    uid: u32,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    gid: u32,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(v: &u32) -> bool {
-    *v == 0
 }
 
 impl LockFile {
-    fn new() -> Self {
-        Self {
-            time: Timestamp::now(),
-            exclusive: false,
-            hostname: owners::host_name(),
-            username: owners::current_user(),
-            pid: rustix::process::getpid().as_raw_nonzero().get(),
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-        }
-    }
-
     /// Too old, or of a process of this machine that has ended.
     fn is_stale(&self) -> bool {
         let age = Timestamp::now().as_second() - self.time.as_second();
@@ -100,54 +77,57 @@ impl Repository {
         Ok(())
     }
 
-    fn write_lock(&self) -> RepoResult<Option<String>> {
-        match self.save_json(FileKind::Lock, &LockFile::new()) {
-            Ok((id, _)) => Ok(Some(id.to_string())),
-            // A storage that takes packs but no locks is one on which nobody prunes.
-            Err(RepoError::Storage(StorageError::Unauthorised)) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Runs an operation with a shared lock, which a thread keeps fresh. `lost` is called if somebody turns out to hold
-    /// the repository exclusively after all.
-    pub(crate) fn with_lock<T>(
-        &self,
-        lost: impl Fn(RepoError) + Sync,
-        operation: impl FnOnce() -> RepoResult<T>,
-    ) -> RepoResult<T> {
-        self.check_exclusive()?;
-        let Some(name) = self.write_lock()? else {
-            return operation();
-        };
-        std::thread::scope(|scope| {
-            // Dropped when the operation ends, however it ends.
-            let (alive, ended): (Sender<()>, _) = bounded(0);
-            scope.spawn(|| {
-                let ended = ended;
-                let mut name = name;
-                if ended.recv_timeout(LOOK_AGAIN) == Err(RecvTimeoutError::Timeout) {
-                    if let Err(e @ RepoError::Locked(_)) = self.check_exclusive() {
-                        lost(e);
-                    }
-                    while ended.recv_timeout(RENEW) == Err(RecvTimeoutError::Timeout) {
-                        // The old one goes when the new one stands; if that fails, the next try is in time.
-                        if let Ok(Some(new)) = self.write_lock() {
-                            self.remove_lock(&std::mem::replace(&mut name, new));
-                        }
-                    }
+    /// Waits while somebody holds the repository exclusively, which a check does for a while and a prune.
+    fn wait_for_others(&self, cancel: &Cancel) -> RepoResult<()> {
+        let began = Instant::now();
+        loop {
+            match self.check_exclusive() {
+                Err(RepoError::Locked(_)) if began.elapsed() < PATIENCE && !cancel.is_cancelled() => {
+                    std::thread::sleep(LOOK_AGAIN);
                 }
-                self.remove_lock(&name);
-            });
-            let result = operation();
-            drop(alive);
-            result
-        })
+                r => return r,
+            }
+        }
     }
 
-    fn remove_lock(&self, name: &str) {
-        if let Err(e) = self.backend().delete(FileKind::Lock, name) {
-            tracing::warn!(error = %e, "a lock could not be removed; it goes stale by itself");
+    /// Runs a backup without a lock of its own, so that a crash leaves nothing in anybody's way. `operation` writes
+    /// everything but the snapshot, `save` writes that, and `present` tells whether all that was written is still
+    /// there. If somebody pruned meanwhile, what the snapshot counts on may be gone: then the backup fails, and the
+    /// next one starts from what there is.
+    pub(crate) fn beside_others<T>(
+        &self,
+        cancel: &Cancel,
+        operation: impl FnOnce() -> RepoResult<T>,
+        present: impl Fn() -> RepoResult<bool>,
+        save: impl FnOnce(T) -> RepoResult<Id>,
+    ) -> RepoResult<Id> {
+        let look = || -> RepoResult<()> {
+            self.wait_for_others(cancel)?;
+            if self.loaded_index_is_present()? && present()? {
+                return Ok(());
+            }
+            Err(RepoError::Locked("a prune that ran during this backup".into()))
+        };
+        self.check_exclusive()?;
+        let result = operation()?;
+        look()?;
+        let snapshot = save(result)?;
+        // Once more, for a prune that began between the look and the snapshot and does not know of it.
+        if let Err(e) = look() {
+            self.delete_snapshots(&[snapshot])?;
+            return Err(e);
         }
+        Ok(snapshot)
+    }
+
+    /// Whoever prunes replaces index files before removing packs.
+    fn loaded_index_is_present(&self) -> RepoResult<bool> {
+        let present: HashSet<String> = self
+            .backend()
+            .list(FileKind::Index)?
+            .into_iter()
+            .map(|(n, _)| n)
+            .collect();
+        Ok(self.loaded_index().is_subset(&present))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::crypto::Key;
 use crate::error::{RepoError, RepoResult};
-use crate::id::Id;
+use crate::id::{Id, IdSet};
 use crate::index::{IndexFile, IndexPack};
 use crate::pack::{self, BlobType, PackedBlob};
 use crate::progress::{Cancel, Progress};
@@ -47,6 +47,8 @@ pub(crate) struct Packer<'a> {
     /// Buffers of packs that were written, to be filled again: fresh memory costs a page fault for each page.
     spare: Mutex<Vec<Vec<u8>>>,
     written: Mutex<Written>,
+    /// Every file written so far, to be found again in the end.
+    stored: Mutex<Vec<(FileKind, Id)>>,
     failed: Mutex<Option<RepoError>>,
 }
 
@@ -67,6 +69,7 @@ impl<'a> Packer<'a> {
                 blobs: 0,
                 since: Instant::now(),
             }),
+            stored: Mutex::default(),
             failed: Mutex::new(None),
         }
     }
@@ -151,6 +154,7 @@ impl<'a> Packer<'a> {
         self.repo
             .backend()
             .put(FileKind::Pack, &id.to_string(), &buffer)?;
+        self.stored.lock().push((FileKind::Pack, id));
         if kind == BlobType::Tree {
             self.repo.cache_pack(id, &buffer);
         }
@@ -172,15 +176,19 @@ impl<'a> Packer<'a> {
         self.write_index(due, progress)
     }
 
-    fn write_index(&self, packs: Vec<IndexPack>, progress: &Progress) -> RepoResult<()> {
+    fn write_index(&self, mut packs: Vec<IndexPack>, progress: &Progress) -> RepoResult<()> {
         if packs.is_empty() {
             return Ok(());
         }
+        // A pack that somebody's prune took for rubbish must not be promised; the backup will notice in the end.
+        let there = self.names(FileKind::Pack)?;
+        packs.retain(|p| there.contains(&p.id));
         let file = IndexFile {
             supersedes: &[],
             packs,
         };
-        let size = self.repo.save_json(FileKind::Index, &file)?.1;
+        let (id, size) = self.repo.save_json(FileKind::Index, &file)?;
+        self.stored.lock().push((FileKind::Index, id));
         Progress::add(&progress.uploaded, size);
         Ok(())
     }
@@ -189,5 +197,26 @@ impl<'a> Packer<'a> {
     pub(crate) fn finish(&self, progress: &Progress) -> RepoResult<()> {
         let rest = std::mem::take(&mut self.written.lock().packs);
         self.write_index(rest, progress)
+    }
+
+    fn names(&self, kind: FileKind) -> RepoResult<IdSet> {
+        let listed = self.repo.backend().list(kind)?;
+        Ok(listed.iter().filter_map(|(name, _)| Id::parse(name)).collect())
+    }
+
+    /// Whether every pack and index file written is still in the storage.
+    pub(crate) fn all_present(&self) -> RepoResult<bool> {
+        let stored = self.stored.lock();
+        for kind in [FileKind::Pack, FileKind::Index] {
+            let mut ours = stored.iter().filter(|(k, _)| *k == kind).peekable();
+            if ours.peek().is_none() {
+                continue;
+            }
+            let there = self.names(kind)?;
+            if !ours.all(|(_, id)| there.contains(id)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

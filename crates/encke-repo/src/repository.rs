@@ -156,6 +156,11 @@ impl Repository {
         &self.chunker
     }
 
+    /// Names of the index files that were loaded.
+    pub(crate) fn loaded_index(&self) -> std::collections::HashSet<String> {
+        self.loaded.lock().iter().cloned().collect()
+    }
+
     pub(crate) fn index(&self) -> &RwLock<Index> {
         &self.index
     }

@@ -372,37 +372,65 @@ fn what_is_left_out_is_left_out_and_what_can_not_be_read_is_told() {
     assert!(repo.node_at(&snapshot, &src.join("plain")).is_ok());
 }
 
+/// Yields noise, and runs restic's prune before it ends.
+struct Pruned<'a> {
+    place: &'a Place,
+    noise: std::io::Cursor<Vec<u8>>,
+    forget: Option<String>,
+    done: bool,
+}
+
+impl std::io::Read for Pruned<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.noise.read(out)?;
+        if n == 0 && !std::mem::replace(&mut self.done, true) {
+            if let Some(id) = self.forget.take() {
+                self.place.restic(&["forget", &id]);
+            }
+            self.place.restic(&["prune"]);
+        }
+        Ok(n)
+    }
+}
+
 #[test]
-fn locks_are_respected_both_ways() {
+fn a_prune_during_a_backup_is_noticed_and_loses_nothing() {
+    for known in [false, true] {
+        let place = Place::new();
+        fs::write(place.src().join("a"), noise(1, 3_000_000)).unwrap();
+        let repo = place.init();
+        let forget = known.then(|| place.backup(&repo).snapshot_id);
+        // More than a pack of what is in no index yet, or what a forgotten snapshot had.
+        let content = if known {
+            noise(1, 3_000_000)
+        } else {
+            noise(2, 20 << 20)
+        };
+        let mut input = Pruned {
+            place: &place,
+            noise: std::io::Cursor::new(content),
+            forget,
+            done: false,
+        };
+        let (options, progress, cancel) = (BackupOptions::default(), Progress::default(), Cancel::default());
+        let result = repo.backup_reader("/s".as_ref(), &mut input, &options, &progress, &cancel);
+        assert!(
+            matches!(result, Err(encke_repo::RepoError::Locked(_))),
+            "{known}: {result:?}"
+        );
+        place.restic(&["check", "--read-data"]);
+        let repo = place.open();
+        place.backup(&repo);
+        place.restic(&["check", "--read-data"]);
+    }
+}
+
+#[test]
+fn locks_of_restic_are_respected_and_none_is_left() {
     let place = Place::new();
     fs::write(place.src().join("a"), noise(1, 100)).unwrap();
     let repo = place.init();
     place.backup(&repo);
-    assert_eq!(files_of(&place.repo_path().join("locks")), Vec::<PathBuf>::new());
-
-    // While a backup runs, restic may read and write but not prune.
-    struct Slow<'a>(&'a Place, bool);
-    impl std::io::Read for Slow<'_> {
-        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-            if std::mem::replace(&mut self.1, true) {
-                return Ok(0);
-            }
-            let (pruned, text) = self.0.try_restic(&["prune"]);
-            assert!(!pruned && text.contains("already locked"), "{text}");
-            self.0.restic(&["snapshots"]);
-            out[0] = 1;
-            Ok(1)
-        }
-    }
-    let options = BackupOptions::default();
-    repo.backup_reader(
-        "/s".as_ref(),
-        &mut Slow(&place, false),
-        &options,
-        &Progress::default(),
-        &Cancel::default(),
-    )
-    .unwrap();
     assert_eq!(files_of(&place.repo_path().join("locks")), Vec::<PathBuf>::new());
 
     // A lock of a process that is gone is removed; it does not hinder.

@@ -303,22 +303,19 @@ impl Repository {
             level: zstd_level(options.compression),
         };
         let uploaded = Progress::get(&progress.uploaded);
-        let snapshot = self.with_lock(
-            |e| shared.fail(e),
-            || {
-                // Under the lock, so that nobody removes what the index promises.
-                self.load_index()?;
-                shared.work(threads, source);
-                // What was uploaded is indexed even if the backup failed, so that the next one need not upload it.
-                let indexed = shared.packer.finish(progress);
-                if let Some(e) = shared.packer.failure().or(shared.error.lock().take()) {
-                    return Err(e);
-                }
-                indexed?;
-                let tree = shared.root.take().ok_or(RepoError::Stopped)?;
-                self.save_snapshot(options, tree)
-            },
-        )?;
+        let work = || {
+            self.load_index()?;
+            shared.work(threads, source);
+            // What was uploaded is indexed even if the backup failed, so that the next one need not upload it again.
+            let indexed = shared.packer.finish(progress);
+            if let Some(e) = shared.packer.failure().or(shared.error.lock().take()) {
+                return Err(e);
+            }
+            indexed?;
+            shared.root.take().ok_or(RepoError::Stopped)
+        };
+        let present = || shared.packer.all_present();
+        let snapshot = self.beside_others(cancel, work, present, |tree| self.save_snapshot(options, tree))?;
         let c = &shared.counters;
         let get = Progress::get;
         Ok(BackupSummary {

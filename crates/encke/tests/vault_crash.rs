@@ -1,0 +1,127 @@
+//! A backup that is killed at any moment leaves a sound repository, and the next one goes on from what was stored.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PASSWORD: &str = "correct horse";
+const KILLS: u32 = 10;
+const FILES: u64 = 300;
+
+/// Bytes that do not compress, the same for a seed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut out = Vec::with_capacity(length + 8);
+    while out.len() < length {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        out.extend_from_slice(&x.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    out.truncate(length);
+    out
+}
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn vault(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+        command
+            .args(["vault", "--repo"])
+            .arg(self.0.path().join("repo"))
+            .args(args);
+        command
+            .env("ENCKE_VAULT_PASSWORD", PASSWORD)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        let out = self.vault(args).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(
+            out.status.success(),
+            "{args:?}: {text}{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        text
+    }
+
+    fn restic(&self, args: &[&str]) -> String {
+        let out = Command::new("restic")
+            .arg("-r")
+            .arg(self.0.path().join("repo"))
+            .args(args)
+            .env("RESTIC_PASSWORD", PASSWORD)
+            .env("RESTIC_CACHE_DIR", self.0.path().join("cache"))
+            .output()
+            .expect("this test compares with stock restic: install it (Debian: apt-get install restic)");
+        let text = [&out.stdout[..], &out.stderr[..]].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(out.status.success(), "restic {args:?}: {text}");
+        text
+    }
+}
+
+/// Adds what makes each backup different, several packs of it.
+fn grow(src: &Path, round: u32) {
+    let folder = src.join(format!("round{round}"));
+    fs::create_dir_all(&folder).unwrap();
+    for i in 0..FILES {
+        let seed = u64::from(round) * 1000 + i;
+        fs::write(folder.join(format!("file{i}")), noise(seed, (i * 1500) as usize)).unwrap();
+    }
+    fs::write(folder.join("large"), noise(u64::from(round), 20_000_000)).unwrap();
+}
+
+#[test]
+fn a_killed_backup_leaves_a_sound_repository_and_the_next_one_goes_on() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let src = place.0.path().join("src");
+    grow(&src, 0);
+    place.run(&["init"]);
+    // How long a backup takes here and now: the kills are spread over this time.
+    let began = Instant::now();
+    place.run(&["backup", src.to_str().unwrap()]);
+    let usual = began.elapsed();
+    let mut killed = 0;
+    for round in 1..=KILLS {
+        grow(&src, round);
+        let mut child = place.vault(&["backup", src.to_str().unwrap()]).spawn().unwrap();
+        // Not a wait for something to happen, but the moment of the accident: any is right.
+        std::thread::sleep(
+            usual * (2 * round - 1) / (2 * KILLS) + Duration::from_micros(u64::from(round) * 137),
+        );
+        child.kill().unwrap();
+        if !child.wait().unwrap().success() {
+            killed += 1;
+        }
+        let out = place.restic(&["check", "--read-data"]);
+        assert!(out.contains("no errors were found"), "{out}");
+    }
+    assert!(
+        killed >= KILLS / 2,
+        "only {killed} backups were killed before they had ended"
+    );
+
+    // The next backup succeeds and stores what is missing.
+    place.run(&["backup", src.to_str().unwrap()]);
+    let out = place.restic(&["check", "--read-data"]);
+    assert!(out.contains("no errors were found"), "{out}");
+    place.run(&["check", "--read-data"]);
+    let target = place.0.path().join("restored");
+    place.run(&["restore", "latest", "--target", target.to_str().unwrap()]);
+    let restored = target.join(src.strip_prefix("/").unwrap());
+    let same = Command::new("diff")
+        .arg("-r")
+        .arg(&src)
+        .arg(&restored)
+        .output()
+        .unwrap();
+    assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
+}
