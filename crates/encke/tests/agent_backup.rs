@@ -382,7 +382,7 @@ fn a_killed_agent_tells_how_its_job_ended_and_goes_on() {
     device.add_bucket(&server, "vault");
     let feed = Feed::new(&server, "feed");
     device.add_item(&server, "feed", "engine1/stdout", &feed.item());
-    for _ in 0..3 {
+    for _ in 0..5 {
         let id = device.backup(&server, "feed", "vault");
         let mut input = feed.open();
         input.write_all(&noise(30 << 20)).unwrap();
@@ -456,7 +456,7 @@ fn a_server_that_dies_under_its_own_bucket_leaves_it_sound() {
     device.add_bucket(&server, "vault");
     let feed = Feed::new(&server, "feed");
     device.add_item(&server, "feed", "engine1/stdout", &feed.item());
-    for _ in 0..3 {
+    for _ in 0..5 {
         let id = device.backup(&server, "feed", "vault");
         let mut input = feed.open();
         input.write_all(&noise(30 << 20)).unwrap();
