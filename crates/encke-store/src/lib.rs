@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 /// Events kept for a subscriber that reads slowly; one that falls further behind is cut off.
-const EVENT_BUFFER: usize = 4096;
+const EVENT_BUFFER: usize = 512;
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
