@@ -140,7 +140,12 @@ fn types(spec: &Value) -> String {
 }
 
 fn constants(spec: &Value) -> String {
-    let mut out = String::new();
+    let mut out = String::from(
+        "/// A published value.\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\npub enum Constant {\n    /// Text.\n    Text(&'static str),\n    /// A whole number of any width.\n    Number(i128),\n}\n",
+    );
+    let mut all = String::from(
+        "/// Every published constant by its published name.\npub const ALL: &[(&str, Constant)] = &[\n",
+    );
     for group in spec.as_array().expect("an array") {
         let kind = group["type"].as_str().unwrap_or("mixed");
         for v in group["values"].as_array().expect("values") {
@@ -148,7 +153,10 @@ fn constants(spec: &Value) -> String {
             let ident: String = snake_constant(name);
             let value = &v["value"];
             match value {
-                Value::String(s) => writeln!(out, "/// `{name}`\npub const {ident}: &str = {s:?};").unwrap(),
+                Value::String(s) => {
+                    writeln!(out, "/// `{name}`\npub const {ident}: &str = {s:?};").unwrap();
+                    writeln!(all, "    ({name:?}, Constant::Text({ident})),").unwrap();
+                }
                 Value::Number(n) => {
                     let t = match kind {
                         "uint64" | "uint" => "u64",
@@ -156,12 +164,14 @@ fn constants(spec: &Value) -> String {
                         _ => "i64",
                     };
                     writeln!(out, "/// `{name}`\npub const {ident}: {t} = {n};").unwrap();
+                    writeln!(all, "    ({name:?}, Constant::Number({ident} as i128)),").unwrap();
                 }
                 _ => {}
             }
         }
     }
-    out
+    all.push_str("];\n");
+    out + &all
 }
 
 /// Constants keep their published spelling, in capitals.
