@@ -7,11 +7,14 @@ use serde::de::DeserializeSeed;
 
 /// Most fields in one form. The widest published call has 12 and a caller adds 5 credentials.
 const MAX_FIELDS: usize = 100;
+/// Largest part of a multipart body that is looked at as text, in bytes. Credentials are far smaller.
+const MAX_TEXT_PART: usize = 16 * 1024;
 
 /// The fields of one request, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Form {
     fields: Vec<(String, String)>,
+    files: Vec<(String, Vec<u8>)>,
 }
 
 impl Form {
@@ -45,7 +48,10 @@ impl Form {
                 return Err(ApiError::bad_request("Too many form fields"));
             }
         }
-        Ok(Self { fields })
+        Ok(Self {
+            fields,
+            files: Vec::new(),
+        })
     }
 
     /// The first value of a field.
@@ -55,6 +61,33 @@ impl Form {
             .iter()
             .find(|(n, _)| n == name)
             .map(|(_, v)| v.as_str())
+    }
+
+    /// The content of a part of a multipart body.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, content)| content.as_slice())
+    }
+
+    /// Puts a part of a multipart body. It is a field as well when it is text of the size that fields have: one SDK
+    /// gives its file no name, so nothing else tells the two apart.
+    ///
+    /// # Errors
+    /// More than [`MAX_FIELDS`] parts.
+    pub fn put_part(&mut self, name: &str, content: Vec<u8>) -> ApiResult<()> {
+        if self.files.len() >= MAX_FIELDS {
+            return Err(ApiError::bad_request("Too many form fields"));
+        }
+        if content.len() <= MAX_TEXT_PART
+            && let Ok(text) = std::str::from_utf8(&content)
+        {
+            self.put_default(name, text);
+        }
+        self.files.push((name.to_string(), content));
+        Ok(())
     }
 
     /// Puts a field that came another way (the headers of the upload call) unless the form has it.
@@ -135,6 +168,16 @@ pub trait ParamValue: Sized {
     /// # Errors
     /// 400 naming the parameter.
     fn parse(name: &str, text: &str) -> ApiResult<Self>;
+    /// Reads the parameter from a form.
+    ///
+    /// # Errors
+    /// 400 naming the parameter.
+    fn take(form: &Form, name: &str) -> ApiResult<Self> {
+        match form.get(name) {
+            Some(text) => Self::parse(name, text),
+            None => Self::absent(name),
+        }
+    }
     /// The value when the field is absent.
     ///
     /// # Errors
@@ -180,6 +223,27 @@ impl ParamValue for bool {
             _ => Err(ApiError::bad_request(format!(
                 "Parameter '{name}' must be true, false, 1 or 0"
             ))),
+        }
+    }
+}
+
+/// A file of the upload call: a part of a multipart body, with or without a file name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upload(pub Vec<u8>);
+
+impl ParamValue for Upload {
+    fn type_name() -> String {
+        "bytes".into()
+    }
+    /// An ordinary form field of the same name does as well.
+    fn parse(_: &str, text: &str) -> ApiResult<Self> {
+        Ok(Self(text.as_bytes().to_vec()))
+    }
+    fn take(form: &Form, name: &str) -> ApiResult<Self> {
+        match (form.file(name), form.get(name)) {
+            (Some(content), _) => Ok(Self(content.to_vec())),
+            (None, Some(text)) => Self::parse(name, text),
+            (None, None) => Self::absent(name),
         }
     }
 }
@@ -246,10 +310,7 @@ macro_rules! params {
             ];
             fn from_form(form: &$crate::form::Form) -> $crate::ApiResult<Self> {
                 let _ = form;
-                Ok(Self { $( $field: match form.get(stringify!($field)) {
-                    Some(text) => <$ty as $crate::form::ParamValue>::parse(stringify!($field), text)?,
-                    None => <$ty as $crate::form::ParamValue>::absent(stringify!($field))?,
-                } ),* })
+                Ok(Self { $( $field: <$ty as $crate::form::ParamValue>::take(form, stringify!($field))? ),* })
             }
         }
     };

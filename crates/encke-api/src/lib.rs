@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod error;
 pub mod form;
 pub mod live;
+pub mod messages;
 pub mod spec;
 pub mod wire;
 

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use encke_api::form::Form;
+use encke_api::messages::Language;
 use encke_api::{ApiError, ApiResult};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ async fn device_socket(
     live::upgrade(app, origin, ws)
 }
 
-async fn login_parameters(State(app): State<Arc<App>>, body: Body) -> Response {
+async fn login_parameters(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
     let answer = async {
         let body = read_body(body).await?;
         let parameters = live::login_parameters(&app, &body).await?;
@@ -69,7 +70,7 @@ async fn login_parameters(State(app): State<Arc<App>>, body: Body) -> Response {
     };
     match answer.await {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(e) => error_response(&e),
+        Err(e) => error_response(&e, language(&headers)),
     }
 }
 
@@ -94,8 +95,16 @@ async fn dispatch(
     let origin = origin(&app, peer, &parts.headers, &path);
     match call(app, origin, &parts.method, &parts.headers, body).await {
         Ok(response) => response,
-        Err(e) => error_response(&e),
+        Err(e) => error_response(&e, language(&parts.headers)),
     }
+}
+
+/// The language that the caller reads.
+fn language(headers: &HeaderMap) -> Language {
+    headers
+        .get(header::ACCEPT_LANGUAGE)
+        .and_then(|v| v.to_str().ok())
+        .map_or_else(Language::default, Language::accepted)
 }
 
 async fn call(
@@ -107,7 +116,7 @@ async fn call(
 ) -> ApiResult<Response> {
     let Some(route) = app.table.find(&origin.path) else {
         let unknown = ApiError::not_found(format!("There is no endpoint {}", origin.path));
-        return Ok((StatusCode::NOT_FOUND, error_response(&unknown)).into_response());
+        return Ok((StatusCode::NOT_FOUND, error_response(&unknown, language(headers))).into_response());
     };
     let allowed = *method == Method::POST || (*method == Method::GET && route.endpoint.method == "GET");
     if !allowed {
@@ -115,7 +124,7 @@ async fn call(
         return Ok((
             StatusCode::METHOD_NOT_ALLOWED,
             [(header::ALLOW, "POST")],
-            error_response(&wrong),
+            error_response(&wrong, language(headers)),
         )
             .into_response());
     }
@@ -125,7 +134,7 @@ async fn call(
         .and_then(|v| v.to_str().ok())
         .unwrap_or_default();
     let mut form = if content_type.starts_with("multipart/") {
-        Form::default()
+        multipart(content_type, body).await?
     } else {
         Form::parse(&body)?
     };
@@ -151,6 +160,20 @@ fn set_headers(response: &mut Response, media: &'static str) {
     );
 }
 
+/// The form of the upload call: parts with or without a file name (`spec/README.md`, "The upload call").
+async fn multipart(content_type: &str, body: bytes::Bytes) -> ApiResult<Form> {
+    let broken = |e: multer::Error| ApiError::bad_request(format!("The multipart body can not be read: {e}"));
+    let boundary = multer::parse_boundary(content_type).map_err(broken)?;
+    let whole = futures_util::stream::once(async { Ok::<_, std::convert::Infallible>(body) });
+    let mut parts = multer::Multipart::new(whole, boundary);
+    let mut form = Form::default();
+    while let Some(part) = parts.next_field().await.map_err(broken)? {
+        let name = part.name().unwrap_or_default().to_string();
+        form.put_part(&name, part.bytes().await.map_err(broken)?.to_vec())?;
+    }
+    Ok(form)
+}
+
 async fn read_body(body: Body) -> ApiResult<bytes::Bytes> {
     match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -170,8 +193,9 @@ async fn read_body(body: Body) -> ApiResult<bytes::Bytes> {
 
 /// A failure as clients expect it: an envelope on transport status 200, but for the missing second factor, which is
 /// also told by status 449 and a header (reference, section 4.1).
-pub(crate) fn error_response(error: &ApiError) -> Response {
-    let mut response = Response::new(Body::from(failure(error)));
+fn error_response(error: &ApiError, language: Language) -> Response {
+    let told = ApiError::new(error.status, language.translate(&error.message));
+    let mut response = Response::new(Body::from(failure(&told)));
     set_headers(&mut response, "application/json; charset=utf-8");
     if error.status == 449 {
         *response.status_mut() = StatusCode::from_u16(449).unwrap_or(StatusCode::UNAUTHORIZED);
