@@ -14,7 +14,7 @@ use std::path::Path;
 const MAX_ENTRIES: usize = 100_000;
 
 fn consent(agent: &Agent) -> AgentResult<()> {
-    if agent.settings.allows_filenames {
+    if agent.allows_filenames() {
         return Ok(());
     }
     Err(AgentError::Server {

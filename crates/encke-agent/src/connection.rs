@@ -30,21 +30,34 @@ const MAX_REQUESTS: usize = 32;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-fn hello(settings: &Settings, totp: &str, register: bool, running: &[String]) -> Hello {
+/// What a device tells when it signs in.
+#[derive(Default)]
+pub(crate) struct SignIn<'a> {
+    /// Six digits, where the account asks for them.
+    pub totp: &'a str,
+    /// Whether to register the device.
+    pub register: bool,
+    /// Jobs that run.
+    pub running: &'a [String],
+    /// Whether file names may be shown; the settings' own word if nothing is said.
+    pub allows_filenames: Option<bool>,
+}
+
+fn hello(settings: &Settings, how: &SignIn) -> Hello {
     Hello {
         protocol: PROTOCOL,
         username: settings.username.clone(),
         login_key: settings.login_key().to_string(),
-        totp: totp.to_string(),
+        totp: how.totp.to_string(),
         device_id: settings.device_id.clone(),
-        register,
+        register: how.register,
         friendly_name: settings.device_name.clone(),
         client_version: VERSION.into(),
         platform: device::platform(),
         os: device::os_info(),
         time_zone: device::time_zone(),
-        allows_filenames: settings.allows_filenames,
-        running_jobs: running.to_vec(),
+        allows_filenames: how.allows_filenames.unwrap_or(settings.allows_filenames),
+        running_jobs: how.running.to_vec(),
     }
 }
 
@@ -58,12 +71,7 @@ fn live_url(server: &str) -> AgentResult<String> {
 }
 
 /// Connects and signs in.
-pub(crate) async fn sign_in(
-    settings: &Settings,
-    totp: &str,
-    register: bool,
-    running: &[String],
-) -> AgentResult<(Socket, ProfileAndHash)> {
+pub(crate) async fn sign_in(settings: &Settings, how: &SignIn<'_>) -> AgentResult<(Socket, ProfileAndHash)> {
     let url = live_url(&settings.server)?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME))
@@ -76,7 +84,7 @@ pub(crate) async fn sign_in(
             tracing::info!(error = %e, url, "the server can not be reached");
             AgentError::Offline
         })?;
-    let first = DeviceMessage::Hello(Box::new(hello(settings, totp, register, running)));
+    let first = DeviceMessage::Hello(Box::new(hello(settings, how)));
     send(&mut socket, &first).await?;
     loop {
         let frame = timeout(CONNECT_TIME, socket.next())
@@ -115,9 +123,15 @@ pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCa
     let mut pause = Duration::from_secs(1);
     while !agent.stopping.is_cancelled() {
         let running = agent.jobs.lock().ids();
-        match sign_in(&agent.settings, "", false, &running).await {
+        let settings = agent.settings();
+        let how = SignIn {
+            running: &running,
+            allows_filenames: Some(agent.allows_filenames()),
+            ..Default::default()
+        };
+        match sign_in(&settings, &how).await {
             Ok((socket, account)) => {
-                tracing::info!(server = %agent.settings.server, "connected");
+                tracing::info!(server = %settings.server, "connected");
                 pause = Duration::from_secs(1);
                 agent.set_account(account);
                 jobs::keep_waiting_statistics(agent);
@@ -147,7 +161,8 @@ pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCa
 
 async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<PendingCall>) {
     let (mut sink, mut stream) = socket.split();
-    let (outgoing, mut to_send) = mpsc::channel::<DeviceMessage>(64);
+    // `None` ends the connection once everything before it was sent.
+    let (outgoing, mut to_send) = mpsc::channel::<Option<DeviceMessage>>(64);
     let (deliveries, mut from_spool) = mpsc::channel::<PendingCall>(1);
     let mut waiting: HashMap<u64, oneshot::Sender<AgentResult<Value>>> = HashMap::new();
     let mut next_id = 1u64;
@@ -157,7 +172,10 @@ async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<Pe
     loop {
         let message = tokio::select! {
             () = agent.stopping.cancelled() => break,
-            Some(message) = to_send.recv() => message,
+            Some(message) = to_send.recv() => match message {
+                Some(message) => message,
+                None => break,
+            },
             Some((call, answer)) = calls.recv() => {
                 waiting.insert(next_id, answer);
                 next_id += 1;
@@ -183,8 +201,15 @@ async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<Pe
                             let (agent, outgoing, requests) = (agent.clone(), outgoing.clone(), requests.clone());
                             tokio::spawn(async move {
                                 let _permit = requests.acquire().await;
-                                let reply = reply(&agent, id, request).await;
-                                let _ = outgoing.send(reply).await;
+                                let moves = matches!(
+                                    request,
+                                    Request::UpdateLoginPassword { .. } | Request::UpdateLoginUrl { .. }
+                                );
+                                let (ok, reply) = reply(&agent, id, request).await;
+                                let _ = outgoing.send(Some(reply)).await;
+                                if moves && ok {
+                                    let _ = outgoing.send(None).await;
+                                }
                             });
                         }
                         Ok(_) => {}
@@ -255,8 +280,11 @@ async fn deliver(agent: Arc<Agent>, connection: mpsc::Sender<PendingCall>) {
     }
 }
 
-async fn reply(agent: &Arc<Agent>, id: u64, request: Request) -> DeviceMessage {
-    match answer(agent, request).await {
+/// The reply to a request, and whether it was met.
+async fn reply(agent: &Arc<Agent>, id: u64, request: Request) -> (bool, DeviceMessage) {
+    let answer = answer(agent, request).await;
+    let met = answer.is_ok();
+    let reply = match answer {
         Ok(body) => DeviceMessage::Reply {
             id,
             status: 200,
@@ -269,7 +297,19 @@ async fn reply(agent: &Arc<Agent>, id: u64, request: Request) -> DeviceMessage {
             message: e.to_string(),
             body: Value::Null,
         },
+    };
+    (met, reply)
+}
+
+/// Takes over other log-in settings once they have worked.
+async fn move_to(agent: &Arc<Agent>, settings: Settings, force: bool) -> AgentResult<Value> {
+    live_url(&settings.server)?;
+    settings.check()?;
+    if !force {
+        sign_in(&settings, &SignIn::default()).await?;
     }
+    agent.set_settings(settings)?;
+    Ok(Value::Null)
 }
 
 async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
@@ -317,6 +357,19 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
         }
         Request::BrowseFilesystem { path } => blocking(agent, move |a| browse::filesystem(a, &path)).await,
         Request::PingDestination { location } => blocking(agent, move |a| a.vaults.ping(&location)).await,
+        Request::UpdateLoginPassword { password } => {
+            let settings = agent.settings();
+            let asked = settings.clone();
+            let keys = tokio::task::spawn_blocking(move || {
+                let parameters = crate::register::login_parameters(&asked.server, &asked.username)?;
+                AgentResult::Ok(parameters.derive(&password)?)
+            });
+            let keys = keys.await.map_err(|_| AgentError::Offline)??;
+            move_to(agent, settings.with_keys(&keys), false).await
+        }
+        Request::UpdateLoginUrl { url, force } => {
+            move_to(agent, agent.settings().with_server(&url), force).await
+        }
         Request::DropConnection => Err(AgentError::Unsupported("dropping is done by the server".into())),
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::error::{AgentError, AgentResult};
 use crate::patterns::Patterns;
-use encke_api::types::{SourceConfig, SourceIncludePattern};
+use encke_api::constants::{OS_ANY, OS_ONLY_LINUX};
+use encke_api::types::{ExtraFileExclusion, SourceConfig, SourceIncludePattern};
 use encke_repo::Exclude;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,9 +39,10 @@ fn values<'a>(source: &'a SourceConfig, prefix: &str) -> Vec<&'a str> {
         .collect()
 }
 
-pub(crate) fn read(source: &SourceConfig) -> AgentResult<Item> {
+/// Reads an item. `mandatory` is what the account's policy leaves out of every item of files.
+pub(crate) fn read(source: &SourceConfig, mandatory: &[ExtraFileExclusion]) -> AgentResult<Item> {
     match source.engine.as_str() {
-        encke_api::constants::ENGINE_BUILTIN_FILE => files(source),
+        encke_api::constants::ENGINE_BUILTIN_FILE => files(source, mandatory),
         encke_api::constants::ENGINE_BUILTIN_STDOUT => output(source),
         other => Err(AgentError::Unsupported(format!(
             "Protected Items of type {other}"
@@ -48,7 +50,7 @@ pub(crate) fn read(source: &SourceConfig) -> AgentResult<Item> {
     }
 }
 
-fn files(source: &SourceConfig) -> AgentResult<Item> {
+fn files(source: &SourceConfig, mandatory: &[ExtraFileExclusion]) -> AgentResult<Item> {
     let mut paths: Vec<PathBuf> = values(source, "INCLUDE").into_iter().map(PathBuf::from).collect();
     let mut narrowed: Vec<(PathBuf, Patterns)> = Vec::new();
     for (prefix, is_glob) in [("PINCLUDE", true), ("RINCLUDE", false)] {
@@ -71,7 +73,18 @@ fn files(source: &SourceConfig) -> AgentResult<Item> {
             bad.display()
         )));
     }
-    let exclude = Patterns::new(&values(source, "EXCLUDE"), &values(source, "REXCLUDE"))?;
+    let (mut globs, mut regexes) = (values(source, "EXCLUDE"), values(source, "REXCLUDE"));
+    for exclusion in mandatory {
+        if ![OS_ANY, OS_ONLY_LINUX].contains(&exclusion.restrict_os) {
+            continue;
+        }
+        if exclusion.regex {
+            regexes.push(&exclusion.exclude);
+        } else {
+            globs.push(&exclusion.exclude);
+        }
+    }
+    let exclude = Patterns::new(&globs, &regexes)?;
     let plain: Vec<PathBuf> = values(source, "INCLUDE").into_iter().map(PathBuf::from).collect();
     let left_out = move |path: &Path, is_dir: bool| {
         if BUILT_IN.iter().any(|b| path == Path::new(b)) {

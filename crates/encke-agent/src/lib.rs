@@ -21,7 +21,7 @@ pub use register::{Registration, register};
 pub use settings::{Settings, default_data_dir};
 pub use vaults::{VaultAccess, vault_access};
 
-use encke_api::constants::JOB_CLASSIFICATION_BACKUP;
+use encke_api::constants::{JOB_CLASSIFICATION_BACKUP, SETTING_ENFORCED_OFF, SETTING_ENFORCED_ON};
 use encke_api::live::{Call, ProfileAndHash};
 use encke_api::types::{BackupJobDetail, UserProfileConfig};
 use parking_lot::{Mutex, RwLock};
@@ -45,7 +45,7 @@ type PendingCall = (Call, oneshot::Sender<AgentResult<Value>>);
 
 /// The running agent.
 pub struct Agent {
-    settings: Settings,
+    settings: RwLock<Arc<Settings>>,
     data_dir: PathBuf,
     spool: Spool,
     account: RwLock<Option<ProfileAndHash>>,
@@ -79,7 +79,7 @@ impl Agent {
         let wrapping = settings.wrapping_key()?;
         let (calls, receive) = mpsc::channel(64);
         let agent = Arc::new(Self {
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
             data_dir: data_dir.to_path_buf(),
             spool,
             account: RwLock::new(profile_cache::load(data_dir, &wrapping)),
@@ -94,6 +94,30 @@ impl Agent {
         connection::keep(&agent, receive).await;
         jobs::stop_all(&agent).await;
         Ok(())
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.read().clone()
+    }
+
+    /// Takes over other settings: kept on disk first.
+    fn set_settings(&self, settings: Settings) -> AgentResult<()> {
+        settings.save(&self.data_dir)?;
+        *self.settings.write() = Arc::new(settings);
+        Ok(())
+    }
+
+    /// Whether file names may be shown: the owner's consent, unless the account's policy decides.
+    fn allows_filenames(&self) -> bool {
+        let account = self.account.read();
+        match account
+            .as_ref()
+            .map(|a| a.profile.policy.mode_admin_view_filenames)
+        {
+            Some(SETTING_ENFORCED_ON) => true,
+            Some(SETTING_ENFORCED_OFF) => false,
+            _ => self.settings().allows_filenames,
+        }
     }
 
     fn profile(&self) -> AgentResult<UserProfileConfig> {
@@ -127,7 +151,7 @@ impl Agent {
         let changed = kept.as_ref().is_none_or(|k| k.hash != account.hash);
         if changed
             && let Err(e) = self
-                .settings
+                .settings()
                 .wrapping_key()
                 .and_then(|key| profile_cache::save(&self.data_dir, &key, &account))
         {

@@ -27,7 +27,7 @@ pub struct Registration<'a> {
 }
 
 /// How a password is stretched for an account.
-fn login_parameters(server: &str, username: &str) -> AgentResult<LoginParameters> {
+pub(crate) fn login_parameters(server: &str, username: &str) -> AgentResult<LoginParameters> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(30)))
@@ -63,7 +63,12 @@ pub async fn register(registration: &Registration<'_>, data_dir: &Path) -> Agent
     let name = r.device_name.map_or_else(device::host_name, str::to_string);
     let settings = Settings::new(r.server, r.username, &id, &name, r.allows_filenames, &keys);
     settings.check()?;
-    connection::sign_in(&settings, r.totp, true, &[]).await?;
+    let how = connection::SignIn {
+        totp: r.totp,
+        register: true,
+        ..Default::default()
+    };
+    connection::sign_in(&settings, &how).await?;
     settings.save(data_dir)?;
     Ok(settings)
 }

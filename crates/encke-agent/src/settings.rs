@@ -47,6 +47,23 @@ impl Settings {
         }
     }
 
+    /// The same device with another password's keys.
+    pub(crate) fn with_keys(&self, keys: &encke_api::account_keys::AccountKeys) -> Self {
+        Self {
+            login_key: keys.login.to_text(),
+            wrapping_key: keys.wrapping.to_text(),
+            ..self.clone()
+        }
+    }
+
+    /// The same device at another server's address.
+    pub(crate) fn with_server(&self, server: &str) -> Self {
+        Self {
+            server: server.trim_end_matches('/').to_string(),
+            ..self.clone()
+        }
+    }
+
     /// Reads the settings of a data folder.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::error::{AgentError, AgentResult};
 use crate::{Agent, now};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use encke_api::account_keys::{ENCRYPTIONMETHOD_ENCKE, WrappingKey};
+use encke_api::account_keys::{ENCRYPTIONMETHOD_ENCKE, WrappingKey, bucket_key_place, vault_key_place};
 use encke_api::constants::{DESTINATIONTYPE_COMET, DESTINATIONTYPE_LOCALCOPY};
 use encke_api::types::{DestinationConfig, DestinationLocation};
 use encke_repo::{InitOptions, RepoError, Repository};
@@ -43,10 +43,6 @@ fn fingerprint(vault: &DestinationConfig) -> AgentResult<String> {
         ..vault.clone()
     };
     serde_json::to_string(&vault).map_err(|e| AgentError::Protocol(e.to_string()))
-}
-
-fn place(kind: &str, id: &str) -> String {
-    format!("{kind}:{id}")
 }
 
 fn backend(location: &DestinationLocation, bucket_key: &str) -> AgentResult<Arc<dyn Backend>> {
@@ -88,7 +84,7 @@ fn bucket_key(wrapping: &WrappingKey, id: &str, stored: &str) -> AgentResult<Str
     if !WrappingKey::is_wrapped(stored) {
         return Ok(stored.to_string());
     }
-    let key = wrapping.unwrap_secret(&place("bucket", id), stored)?;
+    let key = wrapping.unwrap_secret(&bucket_key_place(id), stored)?;
     String::from_utf8(key).map_err(|_| AgentError::Invalid("the vault's bucket key can not be read".into()))
 }
 
@@ -148,7 +144,7 @@ fn options(agent: &Agent) -> InitOptions {
 }
 
 fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
-    let wrapping = agent.settings.wrapping_key()?;
+    let wrapping = agent.settings().wrapping_key()?;
     let config = vault(agent, id)?;
     let open_bucket_key =
         !config.comet_bucket_key.is_empty() && !WrappingKey::is_wrapped(&config.comet_bucket_key);
@@ -196,7 +192,7 @@ fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
 fn claim(agent: &Agent, id: &str, wrapping: &WrappingKey) -> AgentResult<()> {
     let mut secret = [0u8; 32];
     getrandom::fill(&mut secret).map_err(|_| encke_api::account_keys::KeyError::Random)?;
-    let wrapped = wrapping.wrap(&place("vault", id), STANDARD.encode(secret).as_bytes())?;
+    let wrapped = wrapping.wrap(&vault_key_place(id), STANDARD.encode(secret).as_bytes())?;
     agent.change_profile(|profile| {
         let Some(vault) = profile.destinations.get_mut(id) else {
             return Err(AgentError::Invalid(format!(
@@ -211,7 +207,7 @@ fn claim(agent: &Agent, id: &str, wrapping: &WrappingKey) -> AgentResult<()> {
         }
         if !vault.comet_bucket_key.is_empty() && !WrappingKey::is_wrapped(&vault.comet_bucket_key) {
             vault.comet_bucket_key =
-                wrapping.wrap(&place("bucket", id), vault.comet_bucket_key.as_bytes())?;
+                wrapping.wrap(&bucket_key_place(id), vault.comet_bucket_key.as_bytes())?;
             changed = true;
         }
         Ok(changed)
@@ -220,7 +216,7 @@ fn claim(agent: &Agent, id: &str, wrapping: &WrappingKey) -> AgentResult<()> {
 
 /// The repository's password, which stock restic takes as well.
 fn password(wrapping: &WrappingKey, id: &str, vault: &DestinationConfig) -> AgentResult<String> {
-    let secret = wrapping.unwrap_secret(&place("vault", id), &vault.encrypted_encryption_key)?;
+    let secret = wrapping.unwrap_secret(&vault_key_place(id), &vault.encrypted_encryption_key)?;
     String::from_utf8(secret).map_err(|_| AgentError::Invalid("the vault's key can not be read".into()))
 }
 
@@ -239,7 +235,7 @@ pub struct VaultAccess {
 /// Not registered, off line, or no such vault.
 pub async fn vault_access(data_dir: &std::path::Path, id: &str) -> AgentResult<VaultAccess> {
     let settings = crate::Settings::load(data_dir)?;
-    let (_, account) = crate::connection::sign_in(&settings, "", false, &[]).await?;
+    let (_, account) = crate::connection::sign_in(&settings, &Default::default()).await?;
     let wrapping = settings.wrapping_key()?;
     let vault = account.profile.destinations.get(id);
     let vault =

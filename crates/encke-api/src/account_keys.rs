@@ -19,6 +19,24 @@ pub const PASSWORD_FORMAT_ENCKE: i64 = 100;
 /// `EncryptionKeyEncryptionMethod` of a value from [`WrappingKey::wrap`]; the published ones but 0 are unknown.
 pub const ENCRYPTIONMETHOD_ENCKE: u64 = 100;
 
+/// Where a Storage Vault's wrapped key belongs, for [`WrappingKey::wrap`].
+#[must_use]
+pub fn vault_key_place(vault: &str) -> String {
+    format!("vault:{vault}")
+}
+
+/// Where a Storage Vault's wrapped bucket key belongs, for [`WrappingKey::wrap`].
+#[must_use]
+pub fn bucket_key_place(vault: &str) -> String {
+    format!("bucket:{vault}")
+}
+
+/// Where an account's recovery code, wrapped with the server's key, belongs.
+#[must_use]
+pub fn recovery_place(username: &str) -> String {
+    format!("recovery:{username}")
+}
+
 /// Largest Argon2 memory (KiB) accepted from a stored hash or a server, so that neither can exhaust a machine.
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const NONCE: usize = 24;

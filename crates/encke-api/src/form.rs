@@ -291,6 +291,12 @@ impl WireName for Vec<String> {
     }
 }
 
+impl<T: WireName> WireName for std::collections::BTreeMap<String, T> {
+    fn wire_name() -> String {
+        format!("map[string]{}", T::wire_name())
+    }
+}
+
 /// Declares the parameters of an endpoint. Field names are the wire's names.
 #[macro_export]
 macro_rules! params {

@@ -107,6 +107,11 @@ pub enum Call {
     },
     /// Answers [`ProfileAndHash`].
     GetProfile,
+    /// Whether quotas that only the server can measure leave room for a backup. Answers [`QuotaLeft`].
+    CheckQuota {
+        /// Key in `Destinations`.
+        destination: String,
+    },
     /// Replaces the profile if `require_hash` is still its hash, else 409. Answers [`ProfileAndHash`].
     SetProfile {
         /// Hash the change is based on.
@@ -114,6 +119,15 @@ pub enum Call {
         /// The whole profile.
         profile: Box<UserProfileConfig>,
     },
+}
+
+/// What quotas leave.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct QuotaLeft {
+    /// Why no backup may run, for people; empty when one may.
+    pub refused: String,
+    /// Bytes that may still be stored; nothing for no limit.
+    pub bytes: Option<i64>,
 }
 
 /// A profile and its hash.
@@ -235,6 +249,18 @@ pub enum Request {
     PingDestination {
         /// Location with credentials.
         location: Box<crate::types::DestinationLocation>,
+    },
+    /// Log in with another password from now on. The device tries it first and keeps the old one if it fails. No body.
+    UpdateLoginPassword {
+        /// In clear: the device alone can stretch it into the half that never leaves it.
+        password: String,
+    },
+    /// Connect to another address from now on. The device tries it first and keeps the old one if it fails. No body.
+    UpdateLoginUrl {
+        /// Such as `https://backup.example.org/`.
+        url: String,
+        /// Take it over without a try.
+        force: bool,
     },
     /// Close the connection; the device connects again. No body.
     DropConnection,

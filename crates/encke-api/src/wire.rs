@@ -366,6 +366,11 @@ pub trait WireName {
     fn wire_name() -> String;
 }
 
+impl WireName for String {
+    fn wire_name() -> String {
+        "string".into()
+    }
+}
 impl<T: WireStruct> WireName for T {
     fn wire_name() -> String {
         T::NAME.to_string()

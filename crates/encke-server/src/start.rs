@@ -84,10 +84,15 @@ pub fn all_routes() -> Vec<Route> {
     let mut routes = Vec::new();
     routes.extend(crate::admins::routes());
     routes.extend(crate::auth::routes());
+    routes.extend(crate::groups::routes());
     routes.extend(crate::jobs::routes());
     routes.extend(crate::live::routes());
     routes.extend(crate::meta::routes());
+    routes.extend(crate::news::routes());
+    routes.extend(crate::organizations::routes());
+    routes.extend(crate::policies::routes());
     routes.extend(crate::reports::routes());
+    routes.extend(crate::shared_quotas::routes());
     routes.extend(crate::storage_role::routes());
     routes.extend(crate::users::routes());
     let unsupported = crate::unsupported::routes(&routes);
@@ -147,6 +152,7 @@ impl Server {
         });
         tokio::spawn(crate::auth::sweep(app.clone()));
         tokio::spawn(prune(app.clone()));
+        tokio::spawn(crate::policies::start(app.clone()));
         crate::jobs::start(&app);
         crate::storage_role::start(&app).await;
         let listening = tokio::spawn(listen(app.clone(), listener));

@@ -4,6 +4,7 @@
 //! capability writes its statements against) and `migrations/` (the schema). This crate knows nothing of HTTP.
 
 mod buckets;
+pub mod collections;
 mod config;
 mod error;
 mod events;
@@ -22,7 +23,7 @@ pub use jobs::{JobFilter, Reported, RunningJob, compile as compile_search, delet
 pub use reports::{ReportOwner, StoredCode, StoredReport, delete_reports_of};
 pub use scope::Scope;
 pub use sessions::{SessionKind, StoredSession};
-pub use users::{ProfileChange, StoredProfile};
+pub use users::{NewProfile, ProfileChange, StoredProfile, UsersOf};
 
 use sql::{Sql, Tx};
 use std::path::Path;

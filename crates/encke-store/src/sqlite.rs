@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_jobs.sql"),
     include_str!("../migrations/0003_buckets.sql"),
     include_str!("../migrations/0004_reports.sql"),
+    include_str!("../migrations/0005_collections.sql"),
 ];
 
 /// Tells the waiting caller how the commit went; runs after it.

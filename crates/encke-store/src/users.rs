@@ -40,8 +40,35 @@ pub struct ProfileChange {
     pub profile: UserProfileConfig,
     /// The hash the change is based on; `None` forces.
     pub require_hash: Option<String>,
+    /// Hash of the policy that `profile.Policy` was made from; empty for an account without one.
+    pub policy_hash: String,
     /// What happened, beside `SEVT_ACCOUNT_UPDATED`.
     pub events: Vec<EventDraft>,
+}
+
+/// A profile about to be added.
+pub struct NewProfile {
+    /// The document.
+    pub profile: UserProfileConfig,
+    /// As [`ProfileChange::policy_hash`].
+    pub policy_hash: String,
+    /// `SEVT_ACCOUNT_NEW`.
+    pub event: EventDraft,
+}
+
+/// Accounts that have something in common.
+#[derive(Clone, Debug)]
+pub enum UsersOf {
+    /// Members of a group.
+    Group(String),
+    /// Accounts under a policy.
+    Policy(String),
+    /// Accounts under a policy whose profile does not show its present state.
+    OutdatedPolicy,
+    /// Accounts with a Storage Vault under a shared quota.
+    Quota(String),
+    /// Accounts of an organization.
+    Organization(String),
 }
 
 /// Hash of a stored document: opaque to clients.
@@ -148,21 +175,53 @@ impl Store {
     /// Adds an account.
     ///
     /// # Errors
-    /// `Exists`, or the database fails.
-    pub async fn add_user(
-        &self,
-        profile: UserProfileConfig,
-        event: EventDraft,
-    ) -> StoreResult<StoredProfile> {
+    /// `Exists`, `Changed` when its policy was changed meanwhile, `Invalid` when it names what does not exist, or the
+    /// database fails.
+    pub async fn add_user(&self, new: NewProfile) -> StoreResult<StoredProfile> {
         self.write(move |tx| {
+            let NewProfile {
+                profile,
+                policy_hash,
+                event,
+            } = new;
+            check_references(tx, &profile, &policy_hash)?;
             let stored = to_stored(&profile)?;
             tx.execute(
-                "INSERT INTO users (username, organization, user_group, policy, suspended, devices, hash, body, modified)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                &columns(&profile, &stored),
+                "INSERT INTO users (username, organization, user_group, policy, suspended, devices, hash, body,
+                 modified, policy_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                &columns(&profile, &stored, &policy_hash),
             )?;
+            note_quotas(tx, &profile, false)?;
             tx.emit(event);
             Ok(stored)
+        })
+        .await
+    }
+
+    /// Names of the accounts that have something in common, in order.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn usernames_of(&self, which: UsersOf) -> StoreResult<Vec<String>> {
+        self.read(move |sql| {
+            let (query, param) = match &which {
+                UsersOf::Group(id) => ("SELECT username FROM users WHERE user_group = ?1", Some(id)),
+                UsersOf::Policy(id) => ("SELECT username FROM users WHERE policy = ?1", Some(id)),
+                UsersOf::OutdatedPolicy => (
+                    "SELECT u.username FROM users u JOIN collections c ON c.kind = 'policy' AND c.id = u.policy
+                     WHERE u.policy_hash <> c.hash",
+                    None,
+                ),
+                UsersOf::Quota(id) => (
+                    "SELECT DISTINCT username FROM vault_quotas WHERE quota = ?1",
+                    Some(id),
+                ),
+                UsersOf::Organization(id) => ("SELECT username FROM users WHERE organization = ?1", Some(id)),
+            };
+            let params: Vec<P> = param.map(P::from).into_iter().collect();
+            sql.all(&format!("{query} ORDER BY username"), &params, |row| {
+                Ok(row.text(0)?.to_string())
+            })
         })
         .await
     }
@@ -170,7 +229,8 @@ impl Store {
     /// Replaces a profile.
     ///
     /// # Errors
-    /// `NotFound`, `Changed` when the hash given is not the stored one any more, or the database fails.
+    /// `NotFound`, `Changed` when the hash given is not the stored one any more or its policy was changed meanwhile,
+    /// `Invalid` when it names what does not exist, or the database fails.
     pub async fn replace_profile(&self, scope: &Scope, change: ProfileChange) -> StoreResult<StoredProfile> {
         let scope = scope.clone();
         self.write(move |tx| {
@@ -178,17 +238,19 @@ impl Store {
             if change.require_hash.as_ref().is_some_and(|h| *h != old.hash) {
                 return Err(StoreError::Changed);
             }
+            check_references(tx, &change.profile, &change.policy_hash)?;
             let stored = to_stored(&change.profile)?;
-            let mut params = columns(&change.profile, &stored).to_vec();
+            let mut params = columns(&change.profile, &stored, &change.policy_hash).to_vec();
             params.push(P::Text(&old.hash));
             let touched = tx.execute(
                 "UPDATE users SET organization = ?2, user_group = ?3, policy = ?4, suspended = ?5, devices = ?6,
-                 hash = ?7, body = ?8, modified = ?9 WHERE username = ?1 AND hash = ?10",
+                 hash = ?7, body = ?8, modified = ?9, policy_hash = ?10 WHERE username = ?1 AND hash = ?11",
                 &params,
             )?;
             if touched == 0 {
                 return Err(StoreError::Changed);
             }
+            note_quotas(tx, &change.profile, true)?;
             for event in change.events {
                 tx.emit(event);
             }
@@ -217,6 +279,10 @@ impl Store {
             let old = find(tx.sql(), &scope, &username)?.ok_or(StoreError::NotFound)?;
             tx.execute("DELETE FROM users WHERE username = ?1", &[P::Text(&username)])?;
             tx.execute(
+                "DELETE FROM vault_quotas WHERE username = ?1",
+                &[P::Text(&username)],
+            )?;
+            tx.execute(
                 "DELETE FROM sessions WHERE kind = 'user' AND name = ?1",
                 &[P::Text(&username)],
             )?;
@@ -239,7 +305,65 @@ fn to_stored(profile: &UserProfileConfig) -> StoreResult<StoredProfile> {
     })
 }
 
-fn columns<'a>(profile: &'a UserProfileConfig, stored: &'a StoredProfile) -> [P<'a>; 9] {
+/// Refuses what points to nothing. Asked inside the transaction, so that a policy that was saved or a group that was
+/// deleted meanwhile is noticed.
+fn check_references(tx: &mut Tx, profile: &UserProfileConfig, policy_hash: &str) -> StoreResult<()> {
+    let mut hash_of = |kind: &str, id: &str| {
+        tx.sql().first(
+            "SELECT hash FROM collections WHERE kind = ?1 AND id = ?2 AND organization = ?3",
+            &[P::Text(kind), P::Text(id), P::Text(&profile.organization_id)],
+            |row| Ok(row.text(0)?.to_string()),
+        )
+    };
+    let missing = |what: &str, id: &str| StoreError::Invalid(format!("There is no {what} '{id}'"));
+    if !profile.policy_id.is_empty() {
+        let hash = hash_of("policy", &profile.policy_id)?;
+        if hash.ok_or_else(|| missing("policy", &profile.policy_id))? != policy_hash {
+            return Err(StoreError::Changed);
+        }
+    }
+    if !profile.group_id.is_empty() && hash_of("group", &profile.group_id)?.is_none() {
+        return Err(missing("user group", &profile.group_id));
+    }
+    for vault in profile.destinations.values() {
+        let quota = &vault.storage_limit_id;
+        if !quota.is_empty() && hash_of("quota", quota)?.is_none() {
+            return Err(missing("shared storage quota", quota));
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the table of vaults under shared quotas true to a profile.
+fn note_quotas(tx: &mut Tx, profile: &UserProfileConfig, known: bool) -> StoreResult<()> {
+    if known {
+        tx.execute(
+            "DELETE FROM vault_quotas WHERE username = ?1",
+            &[P::Text(&profile.username)],
+        )?;
+    }
+    for (id, vault) in &profile.destinations {
+        if vault.storage_limit_id.is_empty() {
+            continue;
+        }
+        tx.execute(
+            "INSERT INTO vault_quotas (quota, username, vault, bytes) VALUES (?1, ?2, ?3, ?4)",
+            &[
+                P::Text(&vault.storage_limit_id),
+                P::Text(&profile.username),
+                P::Text(id),
+                P::Int(vault.statistics.client_provided_size.size),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn columns<'a>(
+    profile: &'a UserProfileConfig,
+    stored: &'a StoredProfile,
+    policy_hash: &'a str,
+) -> [P<'a>; 10] {
     [
         P::Text(&profile.username),
         P::Text(&profile.organization_id),
@@ -250,5 +374,6 @@ fn columns<'a>(profile: &'a UserProfileConfig, stored: &'a StoredProfile) -> [P<
         P::Text(&stored.hash),
         P::Text(&stored.body),
         P::Int(events::now()),
+        P::Text(policy_hash),
     ]
 }

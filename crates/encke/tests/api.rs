@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::thread;
-use support::{Server, http};
+use support::{Server, code, http};
 
 const USER: &str = "alice";
 const PASSWORD: &str = "a good password";
@@ -40,19 +40,6 @@ fn raw(server: &Server, request: &str) -> String {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer
-}
-
-/// The six-digit code of a secret at this moment (RFC 6238), computed apart from the server.
-fn code(secret: &str, steps_ago: u64) -> String {
-    let script = "import base64,hmac,struct,sys,time\n\
-        k=base64.b32decode(sys.argv[1]+'='*(-len(sys.argv[1])%8))\n\
-        h=hmac.new(k,struct.pack('>Q',int(time.time())//30-int(sys.argv[2])),'sha1').digest()\n\
-        o=h[19]&15\nprint('%06d'%((struct.unpack('>I',h[o:o+4])[0]&0x7fffffff)%1000000))";
-    let output = Command::new("python3")
-        .args(["-c", script, secret, &steps_ago.to_string()])
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{Agent, now};
 use encke_api::constants::{
     JOB_STATUS_FAILED_ERROR, JOB_STATUS_FAILED_QUOTA, JOB_STATUS_FAILED_WARNING, JOB_STATUS_STOP_SUCCESS,
 };
+use encke_api::live::{Call, QuotaLeft};
 use encke_api::types::{
     BackupJobAdvancedOptions, BackupJobDetail, BackupRuleConfig, DestinationConfig, SizeMeasurement,
     SourceConfig,
@@ -66,7 +67,8 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
         source.description, vault.description
     ));
     // Asked before anything is done: a pattern that can not be used stops the job.
-    let item = items::read(source)?;
+    let item = items::read(source, &profile.policy.file_and_folder_mandatory_exclusions)?;
+    check_quota(job, &vault_id)?;
     // An index from before another program's clean-up could name packs that are gone: opened anew for each backup.
     let repo = job.agent.vaults.open_anew(&job.agent, &vault_id)?;
     let before = measure(&repo)?;
@@ -89,6 +91,22 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
     outcome
 }
 
+/// Asks the server whether the account's quotas leave room. Without the server the vault's own quota has to do.
+fn check_quota(job: &Arc<Job>, vault: &str) -> Result<(), End> {
+    let call = Call::CheckQuota {
+        destination: vault.to_string(),
+    };
+    let left: QuotaLeft = match job.agent.call(call) {
+        Ok(body) => crate::read(body)?,
+        Err(AgentError::Offline) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    if left.refused.is_empty() {
+        return Ok(());
+    }
+    Err(End::Status(JOB_STATUS_FAILED_QUOTA, left.refused))
+}
+
 fn back_up(
     job: &Arc<Job>,
     repo: &Repository,
@@ -106,7 +124,7 @@ fn back_up(
     let mut tags = vec![
         format!("{SOURCE_TAG}{source_id}"),
         format!("{ENGINE_TAG}{}", source.engine),
-        format!("{DEVICE_TAG}{}", job.agent.settings.device_id),
+        format!("{DEVICE_TAG}{}", job.agent.settings().device_id),
     ];
     tags.extend(
         options

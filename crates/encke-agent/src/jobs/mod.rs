@@ -174,13 +174,13 @@ impl Job {
 fn new_job(agent: &Arc<Agent>, class: u64, source: &str, destination: &str, stop_after: i64) -> Arc<Job> {
     let detail = BackupJobDetail {
         guid: uuid::Uuid::new_v4().to_string(),
-        username: agent.settings.username.clone(),
+        username: agent.settings().username.clone(),
         classification: class,
         status: JOB_STATUS_RUNNING_ACTIVE,
         start_time: now(),
         source_guid: source.to_string(),
         destination_guid: destination.to_string(),
-        device_id: agent.settings.device_id.clone(),
+        device_id: agent.settings().device_id.clone(),
         client_version: crate::VERSION.into(),
         cancellation_id: uuid::Uuid::new_v4().to_string(),
         ..Default::default()
@@ -330,7 +330,7 @@ pub(crate) async fn start_backup(
     let item = profile.sources.get(&source);
     let item =
         item.ok_or_else(|| AgentError::Invalid(format!("the account has no Protected Item '{source}'")))?;
-    if item.owner_device != agent.settings.device_id {
+    if item.owner_device != agent.settings().device_id {
         return Err(AgentError::Invalid(
             "the Protected Item belongs to another device".into(),
         ));

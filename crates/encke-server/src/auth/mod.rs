@@ -291,7 +291,11 @@ fn check_address(admin: &AllowedAdminUser, origin: &Origin) -> ApiResult<()> {
     }
 }
 
-fn check_organization(app: &App, organization: &str) -> ApiResult<()> {
+/// Refuses who belongs to an organization that is suspended or gone.
+///
+/// # Errors
+/// 403.
+pub(crate) fn check_organization(app: &App, organization: &str) -> ApiResult<()> {
     if organization.is_empty() {
         return Ok(());
     }

@@ -72,6 +72,18 @@ impl Passwords {
         Ok(right)
     }
 
+    /// Both halves of a password, if it is the stored one.
+    ///
+    /// # Errors
+    /// As [`Passwords::verify`].
+    pub async fn keys(&self, stored: &str, password: &str) -> ApiResult<Option<AccountKeys>> {
+        let Ok(known) = StoredPassword::from_text(stored) else {
+            return Ok(None);
+        };
+        let keys = self.stretch(known.stretching.clone(), password).await?;
+        Ok(known.matches(&keys.login).then_some(keys))
+    }
+
     /// Stretches a new password.
     ///
     /// # Errors

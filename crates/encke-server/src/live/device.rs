@@ -4,13 +4,11 @@ use super::Connection;
 use crate::app::{App, now, store_error};
 use crate::users::profile_of;
 use encke_api::account_keys::{LoginKey, PASSWORD_FORMAT_ENCKE, StoredPassword};
-use encke_api::constants::{
-    SEVT_ACCOUNT_LOGIN_FAILED, SEVT_ACCOUNT_UPDATED, SEVT_DEVICE_NEW, UNKNOWN_DEVICE_ERROR,
-};
+use encke_api::constants::{SEVT_ACCOUNT_LOGIN_FAILED, UNKNOWN_DEVICE_ERROR};
 use encke_api::live::{Call, Hello, PROTOCOL, ProfileAndHash};
 use encke_api::types::{DeviceConfig, LiveUserConnection, UserProfileConfig};
 use encke_api::{ApiError, ApiResult};
-use encke_store::{EventDraft, ProfileChange, Scope, StoreError, StoredProfile};
+use encke_store::{EventDraft, Scope, StoredProfile};
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -85,6 +83,7 @@ async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile
         ));
         return Err(ApiError::unauthorised());
     }
+    crate::auth::check_organization(app, &profile.organization_id)?;
     if profile.is_suspended {
         return Err(ApiError::forbidden("This account is suspended"));
     }
@@ -103,15 +102,10 @@ async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile
             return Err(ApiError::unauthorised());
         }
     }
-    register(app, hello, stored, profile).await
+    register(app, hello).await
 }
 
-async fn register(
-    app: &App,
-    hello: &Hello,
-    mut stored: StoredProfile,
-    mut profile: UserProfileConfig,
-) -> ApiResult<StoredProfile> {
+async fn register(app: &App, hello: &Hello) -> ApiResult<StoredProfile> {
     let name = if hello.friendly_name.is_empty() {
         &hello.device_id
     } else {
@@ -125,7 +119,7 @@ async fn register(
         client_version: hello.client_version.clone(),
         ..Default::default()
     };
-    for _ in 0..20 {
+    crate::users::change(app, &hello.username, &hello.username, |profile| {
         if profile.maximum_devices > 0
             && profile.devices.len() >= usize::try_from(profile.maximum_devices).unwrap_or(usize::MAX)
         {
@@ -140,26 +134,9 @@ async fn register(
                 vault.associated_devices.push(hello.device_id.clone());
             }
         }
-        let data = serde_json::to_value(&device).unwrap_or_default();
-        let events = vec![
-            event(SEVT_DEVICE_NEW, &profile, &hello.device_id, data),
-            event(SEVT_ACCOUNT_UPDATED, &profile, &profile.username, Value::Null),
-        ];
-        let change = ProfileChange {
-            profile: profile.clone(),
-            require_hash: Some(stored.hash.clone()),
-            events,
-        };
-        match app.store.replace_profile(&Scope::All, change).await {
-            Ok(stored) => return Ok(stored),
-            Err(StoreError::Changed) => {
-                stored = profile_of(app, &Scope::All, &hello.username).await?;
-                profile = stored.parse().map_err(store_error)?;
-            }
-            Err(e) => return Err(store_error(e)),
-        }
-    }
-    Err(store_error(StoreError::Changed))
+        Ok(())
+    })
+    .await
 }
 
 /// What lists of live connections show of a device.
@@ -214,6 +191,10 @@ pub(super) async fn serve(app: &App, connection: &Connection, call: Call) -> Api
             )
             .await?;
             Ok(Value::Null)
+        }
+        Call::CheckQuota { destination } => {
+            let left = crate::users::quota_left(app, &connection.info.username, &destination).await?;
+            serde_json::to_value(left).map_err(|_| ApiError::internal())
         }
         Call::GetProfile => body_of(&profile_of(app, &scope, &connection.info.username).await?),
         Call::SetProfile {

@@ -37,6 +37,28 @@ params! {
 }
 
 params! {
+    /// Parameters of the update-login-password calls.
+    struct NewPassword {
+        /// Id of the live connection.
+        TargetID: String,
+        /// The account's password in clear.
+        NewPassword: String
+    }
+}
+
+params! {
+    /// Parameters of `AdminDispatcherUpdateLoginUrl`.
+    struct NewUrl {
+        /// Id of the live connection.
+        TargetID: String,
+        /// Address of the server.
+        NewURL: String,
+        /// Take it over without a try.
+        Force: Option<bool>
+    }
+}
+
+params! {
     /// Parameters of the run-backup calls.
     struct RunBackup {
         /// Id of the live connection.
@@ -394,6 +416,32 @@ async fn refetch_profile<C: Asker>(app: Arc<App>, who: C, call: Call<Target>) ->
     Ok(done())
 }
 
+async fn update_login_password<C: Asker>(
+    app: Arc<App>,
+    who: C,
+    call: Call<NewPassword>,
+) -> ApiResult<Envelope> {
+    let p = call.params;
+    let request = Request::UpdateLoginPassword {
+        password: p.NewPassword,
+    };
+    ask(&app, &who, &p.TargetID, request).await?;
+    Ok(done())
+}
+
+async fn update_login_url(app: Arc<App>, who: Admin, call: Call<NewUrl>) -> ApiResult<Envelope> {
+    let p = call.params;
+    if !p.NewURL.starts_with("http://") && !p.NewURL.starts_with("https://") {
+        return Err(ApiError::bad_request("NewURL must be an http or https address"));
+    }
+    let request = Request::UpdateLoginUrl {
+        url: p.NewURL,
+        force: p.Force == Some(true),
+    };
+    ask(&app, &who, &p.TargetID, request).await?;
+    Ok(done())
+}
+
 async fn drop_connection<C: Asker>(app: Arc<App>, who: C, call: Call<Target>) -> ApiResult<Envelope> {
     app.live
         .find(&who.scope(), &call.params.TargetID)?
@@ -433,6 +481,7 @@ pub fn routes() -> Vec<Route> {
     let files = "Lists a folder of a device.";
     let refetch = "Makes a device fetch its account's profile anew.";
     let drop = "Cuts a live connection; the device connects again.";
+    let new_password = "Gives a device its account's new password. The device tries it first and keeps the old one if it fails.";
     let ping = "Makes a device try to reach a destination.";
     let all = vec![
         Route::new(
@@ -494,6 +543,24 @@ pub fn routes() -> Vec<Route> {
             "/api/v1/admin/dispatcher/drop-connection",
             drop,
             drop_connection::<Admin>,
+        ),
+        Route::new(
+            "AdminDispatcherUpdateLoginPassword",
+            "/api/v1/admin/dispatcher/update-login-password",
+            new_password,
+            update_login_password::<Admin>,
+        ),
+        Route::new(
+            "UserWebDispatcherUpdateLoginPassword",
+            "/api/v1/user/web/dispatcher/update-login-password",
+            new_password,
+            update_login_password::<User>,
+        ),
+        Route::new(
+            "AdminDispatcherUpdateLoginUrl",
+            "/api/v1/admin/dispatcher/update-login-url",
+            "Moves a device to another address of its server. The device tries it first, unless forced.",
+            update_login_url,
         ),
         Route::new(
             "AdminDispatcherPingDestination",

@@ -1,9 +1,18 @@
 //! Accounts and their profiles (reference, section 7).
 
+mod devices;
+mod items;
+mod passwords;
+mod quotas;
 mod rules;
+mod totp;
+
+pub(crate) use quotas::left as quota_left;
+pub(crate) use rules::check_retention;
 
 use crate::app::{App, store_error};
 use crate::auth::{Admin, User};
+use crate::policies::apply::{remove_policy_items, starts_on};
 use crate::stream::{ListWriter, list_body};
 use crate::table::{Call, Doc, Envelope, Keyed, Names, Route, StoredDoc, Streamed, done};
 use encke_api::constants::{SEVT_ACCOUNT_NEW, SEVT_ACCOUNT_REMOVED, SEVT_ACCOUNT_UPDATED};
@@ -14,11 +23,11 @@ use encke_api::types::{
     AdminOptions, GetProfileAndHashResponseMessage, GetProfileHashResponseMessage, UninstallConfig,
     UserProfileConfig,
 };
-use encke_api::wire::Wire as _;
 use encke_api::{ApiError, ApiResult, params};
 use encke_store::sql::Tx;
 use encke_store::{
-    EventDraft, ProfileChange, ReportOwner, Scope, SessionKind, StoreError, StoredProfile, delete_reports_of,
+    EventDraft, NewProfile, ProfileChange, ReportOwner, Scope, SessionKind, StoreError, StoredProfile,
+    delete_reports_of,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -180,16 +189,19 @@ async fn add_user(app: Arc<App>, admin: Admin, call: Call<AddUser>) -> ApiResult
         username: p.TargetUser,
         ..rules::new_profile()
     };
-    profile.require_password_change = p.RequirePasswordChange == Some(1);
     profile.organization_id = target_organization(&app, &admin, p.TargetOrganization)?;
-    rules::set_password(
+    profile.policy_id = crate::policies::default_policy(
         &app,
-        &mut profile,
-        &p.TargetPassword,
-        p.StoreRecoveryCode == Some(1),
+        &profile.organization_id,
+        &admin.permissions.allowed_user_policies,
     )
     .await?;
-    add(&app, &admin, profile).await
+    let policy_hash = crate::policies::impose(&app, None, &mut profile).await?;
+    profile.require_password_change =
+        p.RequirePasswordChange == Some(1) || starts_on(profile.policy.mode_require_user_reset_password);
+    let recovery = p.StoreRecoveryCode == Some(1) || starts_on(profile.policy.mode_admin_reset_password);
+    passwords::set(&app, &mut profile, &p.TargetPassword, recovery).await?;
+    add(&app, &admin, profile, policy_hash).await
 }
 
 async fn add_user_from_profile(
@@ -202,19 +214,32 @@ async fn add_user_from_profile(
     profile.username = p.TargetUser;
     profile.organization_id = target_organization(&app, &admin, p.TargetOrganization)?;
     rules::complete(&mut profile);
+    rules::check_admin_edit(&admin, &UserProfileConfig::default(), &profile)?;
+    let policy_hash = crate::policies::impose(&app, None, &mut profile).await?;
     if profile.password_format == encke_api::constants::PASSWORD_FORMAT_PLAINTEXT {
         let password = std::mem::take(&mut profile.password_hash);
-        rules::set_password(&app, &mut profile, &password, false).await?;
+        let recovery = starts_on(profile.policy.mode_admin_reset_password);
+        passwords::set(&app, &mut profile, &password, recovery).await?;
     } else {
         rules::check_password_hash(&profile)?;
     }
-    add(&app, &admin, profile).await
+    add(&app, &admin, profile, policy_hash).await
 }
 
-async fn add(app: &App, admin: &Admin, profile: UserProfileConfig) -> ApiResult<Envelope> {
+async fn add(
+    app: &App,
+    admin: &Admin,
+    profile: UserProfileConfig,
+    policy_hash: String,
+) -> ApiResult<Envelope> {
     rules::check(&profile)?;
-    let created = event(SEVT_ACCOUNT_NEW, &admin.name, &profile, event_data(&profile));
-    app.store.add_user(profile, created).await.map_err(|e| match e {
+    let event = event(SEVT_ACCOUNT_NEW, &admin.name, &profile, event_data(&profile));
+    let new = NewProfile {
+        profile,
+        policy_hash,
+        event,
+    };
+    app.store.add_user(new).await.map_err(|e| match e {
         StoreError::Exists => ApiError::new(409, "An account of this name exists already"),
         e => store_error(e),
     })?;
@@ -222,21 +247,33 @@ async fn add(app: &App, admin: &Admin, profile: UserProfileConfig) -> ApiResult<
 }
 
 async fn delete_user(app: Arc<App>, admin: Admin, call: Call<DeleteUser>) -> ApiResult<Envelope> {
-    if call
-        .params
-        .UninstallConfig
-        .as_ref()
-        .is_some_and(|c| c.0.uninstall_flag)
-    {
+    refuse_uninstall(call.params.UninstallConfig.as_ref())?;
+    remove(&app, &admin.scope(), &admin.name, &call.params.TargetUser).await?;
+    Ok(done())
+}
+
+/// Devices can not be told to remove their software yet.
+///
+/// # Errors
+/// 501 when that is asked for.
+pub(crate) fn refuse_uninstall(config: Option<&Json<UninstallConfig>>) -> ApiResult<()> {
+    if config.is_some_and(|c| c.0.uninstall_flag) {
         return Err(ApiError::unsupported(
             "devices can not remove their own software yet; nothing was deleted",
         ));
     }
-    let username = call.params.TargetUser;
-    let stored = profile_of(&app, &admin.scope(), &username).await?;
+    Ok(())
+}
+
+/// Deletes an account with everything but the bytes it stored.
+///
+/// # Errors
+/// 400 for an account that does not exist or is outside the scope.
+pub(crate) async fn remove(app: &App, scope: &Scope, actor: &str, username: &str) -> ApiResult<()> {
+    let stored = profile_of(app, scope, username).await?;
     let removed = event(
         SEVT_ACCOUNT_REMOVED,
-        &admin.name,
+        actor,
         &stored.parse().map_err(store_error)?,
         Value::Null,
     );
@@ -250,12 +287,12 @@ async fn delete_user(app: Arc<App>, admin: Admin, call: Call<DeleteUser>) -> Api
         delete_reports_of(tx, &owner)
     };
     app.store
-        .delete_user(&admin.scope(), &username, removed, cascade)
+        .delete_user(scope, username, removed, cascade)
         .await
         .map_err(user_error)?;
-    app.sessions.forget(SessionKind::User, &username);
-    app.live.close_user(&username);
-    Ok(done())
+    app.sessions.forget(SessionKind::User, username);
+    app.live.close_user(username);
+    Ok(())
 }
 
 async fn get_profile(
@@ -302,6 +339,49 @@ async fn get_profile_hash(
     }))
 }
 
+/// Writes a changed profile over the one it was made from, under its policy, and tells the devices.
+async fn replace(
+    app: &App,
+    scope: &Scope,
+    actor: &str,
+    old: &StoredProfile,
+    before: &UserProfileConfig,
+    profile: &mut UserProfileConfig,
+) -> ApiResult<Result<StoredProfile, StoreError>> {
+    let policy_hash = crate::policies::impose(app, Some(before), profile).await?;
+    rules::check(profile)?;
+    let updated = event(SEVT_ACCOUNT_UPDATED, actor, profile, event_data(profile));
+    let mut events = vec![updated];
+    events.extend(rules::device_events(actor, before, profile));
+    let change = ProfileChange {
+        profile: profile.clone(),
+        require_hash: Some(old.hash.clone()),
+        policy_hash,
+        events,
+    };
+    let stored = match app.store.replace_profile(scope, change).await {
+        Ok(stored) => stored,
+        Err(e) => return Ok(Err(e)),
+    };
+    let username = &profile.username;
+    if profile.is_suspended && !before.is_suspended {
+        app.sessions.forget(SessionKind::User, username);
+        app.live.close_user(username);
+    }
+    for gone in before
+        .devices
+        .keys()
+        .filter(|d| !profile.devices.contains_key(*d))
+    {
+        app.live.close_device(username, gone);
+    }
+    app.live.tell_user(username, &LiveRequest::RefetchProfile);
+    Ok(Ok(stored))
+}
+
+/// Tries at one save before it is given up because others keep coming between.
+const TRIES: usize = 20;
+
 /// Saves a profile that somebody edited: keeps what an edit may not touch, checks the rest, tells the devices.
 ///
 /// # Errors
@@ -311,60 +391,90 @@ pub(crate) async fn save(
     scope: &Scope,
     actor: &str,
     username: &str,
-    mut profile: UserProfileConfig,
+    edited: UserProfileConfig,
     require_hash: Option<String>,
 ) -> ApiResult<StoredProfile> {
-    // Without a hash the save is forced; a change in between is then taken as the base and the save repeated.
-    for _ in 0..20 {
+    // Without a hash the save is forced; a change in between is then taken as the base and the save repeated. A
+    // change of the policy in between is none of the caller's business in either case.
+    for _ in 0..TRIES {
         let old = profile_of(app, scope, username).await?;
         if require_hash.as_ref().is_some_and(|h| *h != old.hash) {
             return Err(store_error(StoreError::Changed));
         }
         let before = old.parse().map_err(store_error)?;
+        let mut profile = edited.clone();
         rules::keep_protected(app, &before, &mut profile).await?;
-        rules::check(&profile)?;
-        let updated = event(SEVT_ACCOUNT_UPDATED, actor, &profile, event_data(&profile));
-        let mut events = vec![updated];
-        events.extend(rules::device_events(actor, &before, &profile));
-        let change = ProfileChange {
-            profile: profile.clone(),
-            require_hash: Some(old.hash.clone()),
-            events,
-        };
-        match app.store.replace_profile(scope, change).await {
-            Err(StoreError::Changed) if require_hash.is_none() => {}
+        match replace(app, scope, actor, &old, &before, &mut profile).await? {
+            Err(StoreError::Changed) => {}
             Err(e) => return Err(user_error(e)),
-            Ok(stored) => {
-                if profile.is_suspended && !before.is_suspended {
-                    app.sessions.forget(SessionKind::User, username);
-                    app.live.close_user(username);
-                }
-                for gone in before
-                    .devices
-                    .keys()
-                    .filter(|d| !profile.devices.contains_key(*d))
-                {
-                    app.live.close_device(username, gone);
-                }
-                app.live.tell_user(username, &LiveRequest::RefetchProfile);
-                return Ok(stored);
-            }
+            Ok(stored) => return Ok(stored),
         }
     }
     Err(store_error(StoreError::Changed))
 }
 
+/// Applies a change to the newest profile until no other comes between. For the server's own changes, which may touch
+/// what an edit of the document may not.
+///
+/// # Errors
+/// What `change` answers; 400 for an account that does not exist or a result that breaks a rule.
+pub(crate) async fn change(
+    app: &App,
+    actor: &str,
+    username: &str,
+    mut change: impl FnMut(&mut UserProfileConfig) -> ApiResult<()>,
+) -> ApiResult<StoredProfile> {
+    change_within(app, &Scope::All, actor, username, None, |p| change(p)).await
+}
+
+/// As [`change`], within a scope and, where the caller gives one, only on the profile of this hash.
+///
+/// # Errors
+/// As [`change`], and 409 when the profile has another hash.
+pub(crate) async fn change_within(
+    app: &App,
+    scope: &Scope,
+    actor: &str,
+    username: &str,
+    require_hash: Option<&str>,
+    mut change: impl FnMut(&mut UserProfileConfig) -> ApiResult<()>,
+) -> ApiResult<StoredProfile> {
+    for _ in 0..TRIES {
+        let old = profile_of(app, scope, username).await?;
+        if require_hash.is_some_and(|h| h != old.hash) {
+            return Err(store_error(StoreError::Changed));
+        }
+        let before: UserProfileConfig = old.parse().map_err(store_error)?;
+        let mut profile = before.clone();
+        change(&mut profile)?;
+        match replace(app, scope, actor, &old, &before, &mut profile).await? {
+            Err(StoreError::Changed) => {}
+            Err(e) => return Err(user_error(e)),
+            Ok(stored) => return Ok(stored),
+        }
+    }
+    Err(store_error(StoreError::Changed))
+}
+
+/// Saves what an administrator edited.
+async fn save_of_admin(
+    app: &App,
+    admin: &Admin,
+    username: &str,
+    edited: UserProfileConfig,
+    require_hash: Option<String>,
+) -> ApiResult<StoredProfile> {
+    let before = profile_of(app, &admin.scope(), username)
+        .await?
+        .parse()
+        .map_err(store_error)?;
+    rules::check_admin_edit(admin, &before, &edited)?;
+    save(app, &admin.scope(), &admin.name, username, edited, require_hash).await
+}
+
 async fn set_profile(app: Arc<App>, admin: Admin, call: Call<SetProfile>) -> ApiResult<Envelope> {
     let p = call.params;
-    save(
-        &app,
-        &admin.scope(),
-        &admin.name,
-        &p.TargetUser,
-        p.ProfileData.0,
-        None,
-    )
-    .await?;
+    save_of_admin(&app, &admin, &p.TargetUser, p.ProfileData.0, None).await?;
     Ok(done())
 }
 
@@ -374,22 +484,11 @@ async fn set_profile_hash(
     call: Call<SetProfileHash>,
 ) -> ApiResult<Doc<GetProfileAndHashResponseMessage>> {
     let p = call.params;
-    if p.AdminOptions.is_some_and(|o| !o.0.is_zero()) {
-        return Err(ApiError::unsupported(
-            "options for items of a policy are not available yet; nothing was saved",
-        ));
+    let mut profile = p.ProfileData.0;
+    if let Some(options) = p.AdminOptions {
+        remove_policy_items(&mut profile, &options.0.policy.delete_sources);
     }
-    with_hash(
-        &save(
-            &app,
-            &admin.scope(),
-            &admin.name,
-            &p.TargetUser,
-            p.ProfileData.0,
-            Some(p.RequireHash),
-        )
-        .await?,
-    )
+    with_hash(&save_of_admin(&app, &admin, &p.TargetUser, profile, Some(p.RequireHash)).await?)
 }
 
 async fn user_get_profile_and_hash(
@@ -501,7 +600,13 @@ pub fn routes() -> Vec<Route> {
             user_set_profile_hash,
         ),
     ];
-    all.into_iter().map(|r| r.roles(&[Role::Auth])).collect()
+    let all = all
+        .into_iter()
+        .chain(devices::routes())
+        .chain(items::routes())
+        .chain(passwords::routes())
+        .chain(totp::routes());
+    all.map(|r| r.roles(&[Role::Auth])).collect()
 }
 
 /// Refuses what a device may not change in its account's profile.

@@ -1,18 +1,17 @@
 //! What a profile must hold to, and what an edit of it may not touch (reference, section 7).
 
 use crate::app::{App, now};
+use crate::auth::Admin;
 use encke_api::account_keys::{ENCRYPTIONMETHOD_ENCKE, PASSWORD_FORMAT_ENCKE, StoredPassword};
 use encke_api::constants::{
     DEFAULT_LANGUAGE, DEFAULT_TIMEZONE, RETENTIONMODE_DELETE_EXCEPT, RETENTIONMODE_KEEP_EVERYTHING,
     SEVT_DEVICE_NEW, SEVT_DEVICE_REMOVED, USERNAME_MAX_LENGTH,
 };
-use encke_api::types::UserProfileConfig;
+use encke_api::types::{DestinationConfig, RetentionPolicy, UserPolicy, UserProfileConfig};
 use encke_api::{ApiError, ApiResult};
 use encke_store::EventDraft;
 use serde_json::Value;
 
-/// Shortest password of an account, in characters.
-const MIN_PASSWORD: usize = 8;
 /// Most entries of one kind in a profile.
 const MAX_ENTRIES: usize = 10_000;
 
@@ -48,40 +47,6 @@ pub fn complete(profile: &mut UserProfileConfig) {
     if profile.policy.default_storage_vault_retention.mode == 0 {
         profile.policy.default_storage_vault_retention.mode = RETENTIONMODE_KEEP_EVERYTHING;
     }
-}
-
-fn check_password(password: &str) -> ApiResult<()> {
-    if password.chars().count() < MIN_PASSWORD {
-        return Err(ApiError::bad_request(format!(
-            "The password must have at least {MIN_PASSWORD} characters"
-        )));
-    }
-    if password.chars().any(|c| c == '\n' || c == '\r') {
-        return Err(ApiError::bad_request("The password must be one line"));
-    }
-    Ok(())
-}
-
-/// Sets a first password. With `recovery` what a later reset needs is kept, readable by this server's key only.
-pub async fn set_password(
-    app: &App,
-    profile: &mut UserProfileConfig,
-    password: &str,
-    recovery: bool,
-) -> ApiResult<()> {
-    check_password(password)?;
-    let (stored, keys) = app.passwords.create(password).await?;
-    profile.password_format = PASSWORD_FORMAT_ENCKE;
-    profile.password_hash = stored.to_text();
-    profile.password_recovery = if recovery {
-        let place = format!("recovery:{}", profile.username);
-        app.server_key
-            .wrap(&place, keys.wrapping.to_text().as_bytes())
-            .map_err(|_| ApiError::internal())?
-    } else {
-        String::new()
-    };
-    Ok(())
 }
 
 /// A password that comes hashed must be a hash of ours, else nobody could ever log in.
@@ -130,11 +95,67 @@ pub fn check(profile: &UserProfileConfig) -> ApiResult<()> {
         ));
     }
     for (id, vault) in &profile.destinations {
-        let mode = vault.default_retention.mode;
-        if ![0, RETENTIONMODE_KEEP_EVERYTHING, RETENTIONMODE_DELETE_EXCEPT].contains(&mode) {
-            return bad(format!(
-                "Destinations[{id}].DefaultRetention.Mode {mode} is unknown"
-            ));
+        check_retention(
+            &format!("Destinations[{id}].DefaultRetention"),
+            &vault.default_retention,
+        )?;
+    }
+    Ok(())
+}
+
+/// Refuses a retention of an unknown kind.
+///
+/// # Errors
+/// 400 naming the property.
+pub(crate) fn check_retention(name: &str, retention: &RetentionPolicy) -> ApiResult<()> {
+    let mode = retention.mode;
+    if [0, RETENTIONMODE_KEEP_EVERYTHING, RETENTIONMODE_DELETE_EXCEPT].contains(&mode) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!("{name}.Mode {mode} is unknown")))
+}
+
+/// Refuses what an administrator's permissions do not allow in an edit of a profile (reference, section 4.4).
+///
+/// # Errors
+/// 403 naming the part.
+pub(crate) fn check_admin_edit(
+    admin: &Admin,
+    before: &UserProfileConfig,
+    edited: &UserProfileConfig,
+) -> ApiResult<()> {
+    let may = &admin.permissions;
+    let refused = |what: &str| {
+        Err(ApiError::forbidden(format!(
+            "Your permissions do not allow {what}"
+        )))
+    };
+    let policies = &may.allowed_user_policies;
+    if !policies.is_empty() && edited.policy_id != before.policy_id && !policies.contains(&edited.policy_id) {
+        return refused("this policy");
+    }
+    if may.prevent_delete_storage_vault
+        && before
+            .destinations
+            .keys()
+            .any(|id| !edited.destinations.contains_key(id))
+    {
+        return refused("deleting Storage Vaults");
+    }
+    for (id, vault) in &edited.destinations {
+        let old = before.destinations.get(id);
+        if old.is_some_and(|o| o.destination_type == vault.destination_type) {
+            continue;
+        }
+        if may.prevent_add_custom_storage_vault {
+            return refused("adding Storage Vaults");
+        }
+        if may.should_restrict_provider_list
+            && !may
+                .allowed_providers_when_restricted
+                .contains(&vault.destination_type)
+        {
+            return refused("Storage Vaults of this type");
         }
     }
     Ok(())
@@ -161,7 +182,7 @@ pub async fn keep_protected(
     {
         // No vault key hangs on the password yet, so a new one in clear can be taken over.
         let password = std::mem::take(&mut edited.password_hash);
-        set_password(app, edited, &password, !before.password_recovery.is_empty()).await?;
+        super::passwords::set(app, edited, &password, !before.password_recovery.is_empty()).await?;
     } else if edited.password_hash != before.password_hash {
         if edited.password_format == encke_api::constants::PASSWORD_FORMAT_PLAINTEXT
             && !edited.password_hash.is_empty()
@@ -264,6 +285,16 @@ pub fn check_user_edit(before: &UserProfileConfig, edited: &UserProfileConfig) -
     };
     fixed(quotas(edited) == quotas(before), "the quotas")?;
     fixed(
+        edited.linux_homedir_sandbox == before.linux_homedir_sandbox
+            && edited.auto_storage_template_guid == before.auto_storage_template_guid
+            && edited.server_config == before.server_config,
+        "the settings of the server",
+    )?;
+    fixed(
+        edited.require_password_change == before.require_password_change,
+        "the password by editing the profile",
+    )?;
+    fixed(
         !policy.prevent_change_account_name || edited.account_name == before.account_name,
         "the account name",
     )?;
@@ -277,10 +308,29 @@ pub fn check_user_edit(before: &UserProfileConfig, edited: &UserProfileConfig) -
     for (id, vault) in &before.destinations {
         match edited.destinations.get(id) {
             None => fixed(!policy.prevent_delete_storage_vault, "the Storage Vaults")?,
-            Some(new) => fixed(
-                !policy.prevent_edit_storage_vault || new == vault,
-                "the Storage Vaults",
-            )?,
+            Some(new) => {
+                fixed(
+                    !policy.prevent_edit_storage_vault || new == vault,
+                    "the Storage Vaults",
+                )?;
+                let limit = |v: &DestinationConfig| {
+                    (
+                        v.storage_limit_enabled,
+                        v.storage_limit_bytes,
+                        v.storage_limit_id.clone(),
+                    )
+                };
+                fixed(limit(new) == limit(vault), "a Storage Vault's quota")?;
+                fixed(
+                    policy.allow_edit_object_lock_retention
+                        || (new.s3_object_lock_mode, new.s3_object_lock_days)
+                            == (vault.s3_object_lock_mode, vault.s3_object_lock_days),
+                    "a Storage Vault's object lock",
+                )?;
+                if new.destination_type != vault.destination_type {
+                    fixed(provider_allowed(policy, new), "a Storage Vault to this type")?;
+                }
+            }
         }
     }
     for (id, source) in &before.sources {
@@ -292,17 +342,34 @@ pub fn check_user_edit(before: &UserProfileConfig, edited: &UserProfileConfig) -
             )?,
         }
     }
-    let new_vault = edited
-        .destinations
-        .keys()
-        .any(|id| !before.destinations.contains_key(id));
-    fixed(
-        !policy.prevent_add_custom_storage_vault || !new_vault,
-        "the Storage Vaults",
-    )?;
-    let new_source = edited.sources.keys().any(|id| !before.sources.contains_key(id));
-    fixed(
-        !policy.prevent_new_protected_item || !new_source,
-        "the Protected Items",
-    )
+    for (id, vault) in &edited.destinations {
+        if !before.destinations.contains_key(id) {
+            fixed(!policy.prevent_add_custom_storage_vault, "the Storage Vaults")?;
+            fixed(provider_allowed(policy, vault), "Storage Vaults of this type")?;
+            fixed(vault.storage_limit_id.is_empty(), "a shared quota")?;
+        }
+    }
+    let engines = &policy.protected_item_engine_types;
+    for (id, source) in &edited.sources {
+        let old = before.sources.get(id);
+        fixed(
+            !policy.prevent_new_protected_item || old.is_some(),
+            "the Protected Items",
+        )?;
+        let changed = old.is_none_or(|o| o.engine != source.engine);
+        let allowed = !engines.should_restrict_engine_type_list
+            || engines
+                .allowed_engine_type_when_restricted
+                .contains(&source.engine);
+        fixed(!changed || allowed, "Protected Items of this type")?;
+    }
+    Ok(())
+}
+
+fn provider_allowed(policy: &UserPolicy, vault: &DestinationConfig) -> bool {
+    let providers = &policy.storage_vault_providers;
+    !providers.should_restrict_provider_list
+        || providers
+            .allowed_providers_when_restricted
+            .contains(&vault.destination_type)
 }

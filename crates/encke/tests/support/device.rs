@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// The tests' account and its password.
 pub const USER: &str = "dora";
-const PASSWORD: &str = "dora-password";
+pub const PASSWORD: &str = "dora-password";
 
 /// Nothing of what tests wait for takes this long, even on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
