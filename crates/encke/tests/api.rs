@@ -511,9 +511,12 @@ fn bad_requests_get_a_clear_error_and_the_server_goes_on() {
         .send_empty()
         .unwrap();
     assert_eq!(unknown.status().as_u16(), 404);
-    assert_eq!(server.call("/api/v1/admin/news/get-all", &[])["Status"], 501);
     assert_eq!(
-        server.post("/api/v1/admin/news/get-all", &[])["Status"],
+        server.call("/api/v1/admin/constellation/status", &[])["Status"],
+        501
+    );
+    assert_eq!(
+        server.post("/api/v1/admin/constellation/status", &[])["Status"],
         403,
         "501 is not for strangers"
     );

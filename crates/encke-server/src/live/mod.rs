@@ -99,13 +99,15 @@ impl Connection {
         let answer = match self.send(ServerMessage::Request { id, request }) {
             Err(e) => Err(e),
             Ok(()) => tokio::select! {
-                () = self.closing.cancelled() => Err(ApiError::new(503, "The device went off line")),
+                // A device may answer and go: its answer counts.
+                biased;
                 r = tokio::time::timeout(wait, receive) => match r {
                     Err(_) => Err(ApiError::new(504, "The device did not answer in time")),
                     Ok(Err(_)) => Err(ApiError::new(503, "The device went off line")),
                     Ok(Ok(reply)) if reply.status >= 400 => Err(ApiError::new(reply.status, reply.message)),
                     Ok(Ok(reply)) => Ok(reply.body),
                 },
+                () = self.closing.cancelled() => Err(ApiError::new(503, "The device went off line")),
             },
         };
         self.open.lock().remove(&id);
