@@ -172,7 +172,7 @@ fn enforced_settings_come_back_whatever_is_saved() {
     assert!(
         p["Sources"]["s"]["OverrideDestinationRetention"]
             .as_object()
-            .is_none_or(|o| o.is_empty())
+            .is_none_or(serde_json::Map::is_empty)
     );
 }
 
