@@ -291,6 +291,12 @@ impl WireName for Vec<String> {
     }
 }
 
+impl WireName for Vec<i64> {
+    fn wire_name() -> String {
+        "[]int".into()
+    }
+}
+
 impl<T: WireName> WireName for std::collections::BTreeMap<String, T> {
     fn wire_name() -> String {
         format!("map[string]{}", T::wire_name())

@@ -46,10 +46,26 @@ pub struct App {
     pub local_url: String,
     /// Cancelled when the server stops.
     pub stopping: CancellationToken,
+    /// What an administrator asked the process to do.
+    pub(crate) ending: tokio::sync::watch::Sender<Option<Ending>>,
     pub(crate) config: RwLock<Arc<ServerConfigOptions>>,
 }
 
+/// How an administrator ends the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Stop, and start again with the configuration as it is then.
+    Restart,
+    /// Stop for good.
+    Shutdown,
+}
+
 impl App {
+    /// Ends the server once the calls that are open have been answered.
+    pub fn end(&self, ending: Ending) {
+        self.ending.send_replace(Some(ending));
+    }
+
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfigOptions> {

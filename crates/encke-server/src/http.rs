@@ -88,6 +88,10 @@ async fn dispatch(
     let (parts, body) = request.into_parts();
     // One SDK doubles the slash at the front.
     let path = format!("/{}", parts.uri.path().trim_start_matches('/'));
+    if path == "/gen/logo.img" {
+        let origin = origin(&app, peer, &parts.headers, &path);
+        return crate::meta::logo(&app, &origin.host).await;
+    }
     let is_call = path.starts_with("/api/") || path.starts_with("/gen/");
     if !is_call {
         return console::serve(&parts.method, &path);

@@ -28,4 +28,6 @@ pub mod table;
 pub mod unsupported;
 pub mod users;
 
-pub use start::{ServeOptions, Server, StartError, all_routes};
+pub use app::Ending;
+pub use meta::LOG_FOLDER;
+pub use start::{DEFAULT_LISTEN, ServeOptions, Server, StartError, all_routes};

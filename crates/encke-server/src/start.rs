@@ -1,6 +1,6 @@
 //! Starting and stopping the server.
 
-use crate::app::{App, KEEP_DAYS, now};
+use crate::app::{App, Ending, KEEP_DAYS, now};
 use crate::auth::{Passwords, Sessions, Throttle, UsedCodes};
 use crate::live::Registry;
 use crate::table::{Route, Table};
@@ -30,11 +30,15 @@ const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Open calls have this long to end when the server stops.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
+/// Where a server listens that was told nothing.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8060";
+
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// Address to listen at.
-    pub listen: SocketAddr,
+    /// Address to listen at, before those of the configuration. Without one the configuration's `ListenAddresses`
+    /// hold, and without those [`DEFAULT_LISTEN`].
+    pub listen: Option<SocketAddr>,
     /// Folder of the database, the keys and the buckets. Made if it does not exist.
     pub data_dir: PathBuf,
 }
@@ -73,9 +77,9 @@ pub enum StartError {
 pub struct Server {
     /// What it shares with its handlers.
     pub app: Arc<App>,
-    /// Where it listens.
+    /// Where it listens; the first one where there are several.
     pub address: SocketAddr,
-    listening: tokio::task::JoinHandle<()>,
+    listening: Vec<tokio::task::JoinHandle<()>>,
 }
 
 /// Every endpoint the server has, supported or not.
@@ -114,14 +118,23 @@ impl Server {
         let server_key = load_key(&options.data_dir.join("server.key"))?;
         let store = Store::open(&options.data_dir.join("encke.db"))?;
         let config = prepare_config(&store).await?;
-        let listener = TcpListener::bind(options.listen)
-            .await
-            .map_err(|error| StartError::Listen {
-                address: options.listen,
-                error,
-            })?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen {
-            address: options.listen,
+        let wanted = match options.listen {
+            Some(address) => vec![address],
+            None => crate::meta::listen_addresses(&config.listen_addresses),
+        };
+        let mut listeners = Vec::new();
+        for address in wanted {
+            match TcpListener::bind(address).await {
+                Ok(listener) => listeners.push(listener),
+                // One address that is gone must not take the others away.
+                Err(error) if !listeners.is_empty() => {
+                    tracing::error!(%address, %error, "can not listen at this address");
+                }
+                Err(error) => return Err(StartError::Listen { address, error }),
+            }
+        }
+        let address = listeners[0].local_addr().map_err(|error| StartError::Listen {
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
             error,
         })?;
         let app = Arc::new(App {
@@ -140,6 +153,7 @@ impl Server {
             start_time: now(),
             local_url: format!("http://{address}"),
             stopping: CancellationToken::new(),
+            ending: tokio::sync::watch::Sender::new(None),
             config: RwLock::new(Arc::new(config)),
         });
         app.store.announce(EventDraft {
@@ -155,7 +169,11 @@ impl Server {
         tokio::spawn(crate::policies::start(app.clone()));
         crate::jobs::start(&app);
         crate::storage_role::start(&app).await;
-        let listening = tokio::spawn(listen(app.clone(), listener));
+        tokio::spawn(crate::meta::keep_statistics(app.clone()));
+        let listening = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(listen(app.clone(), listener)))
+            .collect();
         tracing::info!(%address, "server started");
         Ok(Self {
             app,
@@ -164,10 +182,25 @@ impl Server {
         })
     }
 
+    /// Waits until an administrator ends the server.
+    pub async fn ended(&self) -> Ending {
+        let mut ending = self.app.ending.subscribe();
+        loop {
+            if let Some(ending) = *ending.borrow_and_update() {
+                return ending;
+            }
+            if ending.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Stops listening, lets open calls end, and returns.
     pub async fn stop(self) {
         self.app.stopping.cancel();
-        let _ = self.listening.await;
+        for listening in self.listening {
+            let _ = listening.await;
+        }
         tracing::info!("server stopped");
     }
 }
@@ -301,6 +334,7 @@ async fn prune(app: Arc<App>) {
             _ = timer.tick() => {}
         }
         let before = now() - crate::app::keep_days(&app.config()) * 86_400;
+        crate::meta::prune_logs(&app.data_dir, before);
         if let Err(e) = app.store.prune_events(before).await {
             tracing::warn!(error = %e, "old events could not be removed");
         }

@@ -167,6 +167,38 @@ impl IntoReply for PlainStream {
     }
 }
 
+/// Bytes of some media type that are written while they are made.
+pub struct Binary {
+    /// The bytes.
+    pub body: Body,
+    /// Their media type.
+    pub media: &'static str,
+}
+
+impl IntoReply for Binary {
+    fn wire_name() -> String {
+        "bytes".into()
+    }
+    fn into_reply(self) -> ApiResult<Reply> {
+        Ok(Reply {
+            body: self.body,
+            media: self.media,
+        })
+    }
+}
+
+/// An array of whole numbers.
+pub struct Numbers(pub Vec<i64>);
+
+impl IntoReply for Numbers {
+    fn wire_name() -> String {
+        "[]int".into()
+    }
+    fn into_reply(self) -> ApiResult<Reply> {
+        json(&self.0)
+    }
+}
+
 /// An answer of our own endpoints, which no published structure describes.
 pub struct Own<T>(pub T);
 
@@ -270,6 +302,8 @@ pub struct Route {
     pub allows_pending: bool,
     /// Refuses an administrator with this permission flag.
     pub denied_if: Option<fn(&AdminUserPermissions) -> bool>,
+    /// Refuses an organization's administrator without this permission flag.
+    pub granted_if: Option<fn(&AdminUserPermissions) -> bool>,
     handler: Handler,
 }
 
@@ -313,6 +347,7 @@ impl Route {
             },
             allows_pending: false,
             denied_if: None,
+            granted_if: None,
             handler: Box::new(move |app, request, principal| {
                 let parsed = C::accept(principal).and_then(|c| P::from_form(&request.form).map(|p| (c, p)));
                 match parsed {
@@ -349,6 +384,13 @@ impl Route {
     #[must_use]
     pub fn denied_if(mut self, flag: fn(&AdminUserPermissions) -> bool) -> Self {
         self.denied_if = Some(flag);
+        self
+    }
+
+    /// Refuses an organization's administrators unless the flag says so.
+    #[must_use]
+    pub fn granted_if(mut self, flag: fn(&AdminUserPermissions) -> bool) -> Self {
+        self.granted_if = Some(flag);
         self
     }
 
@@ -404,7 +446,10 @@ impl Route {
             if self.endpoint.top_level_only && !admin.organization.is_empty() {
                 return Err(ApiError::forbidden("Only for administrators of the top level"));
             }
-            if self.denied_if.is_some_and(|flag| flag(&admin.permissions)) {
+            let denied = self.denied_if.is_some_and(|flag| flag(&admin.permissions));
+            let ungranted = !admin.organization.is_empty()
+                && self.granted_if.is_some_and(|flag| !flag(&admin.permissions));
+            if denied || ungranted {
                 return Err(ApiError::forbidden("Your permissions do not allow this"));
             }
         }

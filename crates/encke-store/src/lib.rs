@@ -14,6 +14,7 @@ mod scope;
 mod sessions;
 pub mod sql;
 mod sqlite;
+mod statistics;
 mod users;
 
 pub use buckets::{BucketId, BucketSize, StoredBucket};
@@ -23,6 +24,7 @@ pub use jobs::{JobFilter, Reported, RunningJob, compile as compile_search, delet
 pub use reports::{ReportOwner, StoredCode, StoredReport, delete_reports_of};
 pub use scope::Scope;
 pub use sessions::{SessionKind, StoredSession};
+pub use statistics::Note;
 pub use users::{NewProfile, ProfileChange, StoredProfile, UsersOf};
 
 use sql::{Sql, Tx};

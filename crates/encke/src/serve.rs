@@ -1,41 +1,78 @@
 //! `encke serve`: runs the server until it is told to stop.
 
 use anyhow::Context as _;
-use encke_server::{ServeOptions, Server};
+use encke_server::{Ending, ServeOptions, Server};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Run the server: API, event stream, Storage Role, reports and web console.
 #[derive(clap::Args)]
 pub struct ServeArgs {
-    /// Address and port to listen at.
-    #[arg(long, env = "ENCKE_LISTEN", default_value = "127.0.0.1:8060")]
-    listen: SocketAddr,
+    /// Address and port to listen at. Without it the configuration's ListenAddresses hold, or 127.0.0.1:8060.
+    #[arg(long, env = "ENCKE_LISTEN")]
+    listen: Option<SocketAddr>,
     /// Folder of the database, the keys and the buckets.
     #[arg(long, env = "ENCKE_DATA_DIR", default_value = "/var/lib/encke")]
     data_dir: PathBuf,
+}
+
+impl ServeArgs {
+    /// Where the log files go.
+    pub fn log_folder(&self) -> PathBuf {
+        self.data_dir.join(encke_server::LOG_FOLDER)
+    }
 }
 
 /// Runs the command.
 pub fn run(args: ServeArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = Server::start(ServeOptions {
+        let options = ServeOptions {
             listen: args.listen,
             data_dir: args.data_dir,
-        })
-        .await
-        .context("the server could not start")?;
+        };
+        let server = start(&options).await?;
         // Before the address is told: whoever reads it may ask the server to stop.
         let stop = stop_signal()?;
-        println!("Encke listens at http://{}/", server.address);
-        if server.app.config().admin_users.is_empty() {
-            println!("There is no administrator yet: open the address above to make the first one.");
-        }
-        stop.await;
-        server.stop().await;
-        Ok(())
+        tell(&server);
+        keep(server, options, stop).await
     })
+}
+
+async fn start(options: &ServeOptions) -> anyhow::Result<Server> {
+    Server::start(options.clone())
+        .await
+        .context("the server could not start")
+}
+
+fn tell(server: &Server) {
+    println!("Encke listens at http://{}/", server.address);
+    if server.app.config().admin_users.is_empty() {
+        println!("There is no administrator yet: open the address above to make the first one.");
+    }
+}
+
+/// Keeps a server running, over the restarts that an administrator asks for, until it is told to stop.
+pub async fn keep(
+    mut server: Server,
+    mut options: ServeOptions,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let again = tokio::select! {
+            () = &mut stop => false,
+            ending = server.ended() => ending == Ending::Restart,
+        };
+        // A port of the system's choice stays the same over a restart.
+        options.listen = options.listen.map(|_| server.address);
+        server.stop().await;
+        if !again {
+            return Ok(());
+        }
+        server = start(&options).await?;
+        tell(&server);
+    }
 }
 
 /// Catches an interrupt and the service manager's request to stop from now on; the answer waits for one.

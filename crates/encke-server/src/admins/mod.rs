@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// Stands for a secret that is not shown; sent back, it means "unchanged".
-const OBSCURED: &str = "********";
+pub(crate) const OBSCURED: &str = "********";
 /// Longest name of an administrator, in bytes.
 const MAX_NAME: usize = 255;
 /// Most administrators on one server, so that the document stays small.
@@ -122,7 +122,7 @@ async fn add_first(app: Arc<App>, _: Nobody, call: Call<FirstAdmin>) -> ApiResul
 }
 
 /// As others see an administrator: without secrets.
-fn obscured(admin: &AllowedAdminUser) -> AllowedAdminUser {
+pub(crate) fn obscured(admin: &AllowedAdminUser) -> AllowedAdminUser {
     let mut shown = admin.clone();
     shown.password = OBSCURED.into();
     if !shown.totp_key.is_empty() {

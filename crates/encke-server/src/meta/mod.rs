@@ -1,12 +1,26 @@
-//! About the server itself: version and public properties (reference, sections 1 and 21).
+//! About the server itself: version, configuration, logs, statistics, branding, restart (reference, sections 1, 2,
+//! 20, 21 and 24).
+
+mod branding;
+mod config;
+mod logs;
+mod resources;
+mod service;
+mod stats;
+
+pub(crate) use branding::logo;
+pub(crate) use config::listen_addresses;
+pub use logs::LOG_FOLDER;
+pub(crate) use logs::prune as prune_logs;
+pub(crate) use stats::keep as keep_statistics;
 
 use crate::app::{App, now, store_error};
 use crate::auth::Admin;
-use crate::table::{Call, Doc, Nobody, Route};
+use crate::table::{Call, Doc, Route};
 use encke_api::ApiResult;
-use encke_api::constants::{APPLICATION_VERSION, DEFAULT_ACCENTCOLOR, DEFAULT_TOPCOLOR, RELEASE_CODENAME};
+use encke_api::constants::{APPLICATION_VERSION, RELEASE_CODENAME};
 use encke_api::form::NoParams;
-use encke_api::types::{ServerConfigOptions, ServerMetaBrandingProperties, ServerMetaVersionInfo};
+use encke_api::types::{ServerConfigOptions, ServerMetaVersionInfo};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -63,56 +77,21 @@ async fn version(app: Arc<App>, _: Admin, _: Call<NoParams>) -> ApiResult<Doc<Se
     version_info(&app).await.map(Doc)
 }
 
-async fn branding(
-    app: Arc<App>,
-    _: Nobody,
-    call: Call<NoParams>,
-) -> ApiResult<Doc<ServerMetaBrandingProperties>> {
-    let config = app.config();
-    let organization = crate::auth::organization_of_host(&app, &call.origin.host).unwrap_or_default();
-    let branding = config
-        .organizations
-        .get(&organization)
-        .map_or(&config.branding, |o| &o.branding);
-    let or = |value: &str, default: &str| {
-        if value.is_empty() {
-            default.to_string()
-        } else {
-            value.to_string()
-        }
-    };
-    Ok(Doc(ServerMetaBrandingProperties {
-        brand_name: or(&branding.brand_name, "Encke"),
-        product_name: or(&branding.product_name, "Encke"),
-        top_color: or(&branding.top_color, DEFAULT_TOPCOLOR),
-        accent_color: or(&branding.accent_color, DEFAULT_ACCENTCOLOR),
-        hide_news_area: branding.hide_news_area,
-        prune_logs_after_days: config.authentication_role.prune_logs_after_days,
-        expired_in_seconds: crate::auth::idle_seconds(&app),
-        server_is_empty: config.admin_users.is_empty(),
-        cloud_storage_name: branding.cloud_storage_name.clone(),
-        admin_hide_pre_built_client_option: branding.admin_hide_pre_built_client_option,
-        admin_hide_branded_cloud_storage: branding.admin_hide_branded_cloud_storage,
-        ..Default::default()
-    }))
-}
-
 /// Endpoints about the server.
 #[must_use]
 pub fn routes() -> Vec<Route> {
-    vec![
-        Route::new(
-            "AdminMetaVersion",
-            "/api/v1/admin/meta/version",
-            "Tells the server's version, roles, clock and start.",
-            version,
-        ),
-        Route::new(
-            "BrandingProps",
-            "/gen/branding.props",
-            "Public properties for the log-in page of this host.",
-            branding,
-        )
-        .get(),
-    ]
+    let all = vec![Route::new(
+        "AdminMetaVersion",
+        "/api/v1/admin/meta/version",
+        "Tells the server's version, roles, clock and start.",
+        version,
+    )];
+    all.into_iter()
+        .chain(branding::routes())
+        .chain(config::routes())
+        .chain(logs::routes())
+        .chain(resources::routes())
+        .chain(service::routes())
+        .chain(stats::routes())
+        .collect()
 }

@@ -89,7 +89,7 @@ fn event_data(organization: &Organization) -> Value {
 }
 
 /// Host names are compared in lower case, without scheme and port.
-fn check_hosts(hosts: &mut [String]) -> ApiResult<()> {
+pub(crate) fn check_hosts(hosts: &mut [String]) -> ApiResult<()> {
     if hosts.len() > MAX_HOSTS {
         return Err(ApiError::bad_request(format!(
             "An organization has at most {MAX_HOSTS} host names"

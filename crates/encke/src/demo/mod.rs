@@ -35,12 +35,13 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         let data_dir = std::path::absolute(&args.data_dir)?;
         // The loopback address only: the demonstration's password is known to everybody.
         let listen = SocketAddr::from(([127, 0, 0, 1], args.port));
-        let server = Server::start(ServeOptions {
-            listen,
+        let options = ServeOptions {
+            listen: Some(listen),
             data_dir: data_dir.join("server"),
-        })
-        .await
-        .context("the demonstration's server could not start")?;
+        };
+        let server = Server::start(options.clone())
+            .await
+            .context("the demonstration's server could not start")?;
         let stopping = CancellationToken::new();
         let stop = crate::serve::stop_signal()?;
         let demo = steps::Demo {
@@ -57,7 +58,9 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         };
         if result.is_ok() && !args.once {
             println!("\nThe server keeps running; stop it with Ctrl-C.");
-            crate::serve::stop_signal()?.await;
+            let kept = crate::serve::keep(server, options, crate::serve::stop_signal()?).await;
+            stopping.cancel();
+            return kept;
         }
         stopping.cancel();
         server.stop().await;
