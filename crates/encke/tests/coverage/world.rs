@@ -1,0 +1,556 @@
+//! A server with people, tenants and things in it: who calls, and which values are right for which parameter.
+
+use crate::answers::{Answer, PUBLISHED, STRUCTURES};
+use crate::support::device::{Device, USER};
+use crate::support::{ADMIN, Server};
+use encke_api::endpoint::{Caller, Endpoint};
+use encke_api::form::Param;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// No call may take longer than this, device or no device.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Stands in names and descriptions of what strangers must not see.
+pub const CANARY: &str = "CANARY-5d2f";
+/// The tenants: the one looked at, the one looking, the suspended one.
+pub const NORTH: &str = "org-north-4c1d";
+pub const SOUTH: &str = "org-south-9b2e";
+const WEST: &str = "org-west-77aa";
+/// Everybody's password but `dora`'s and the first administrator's.
+const PASSWORD: &str = "a-good-password";
+/// A file that was uploaded.
+const UPLOAD: &[u8] = b"\x89PNG\r\n\x1a\n\0\xff not text";
+
+/// Somebody who calls.
+#[derive(Clone, Copy)]
+pub struct Who {
+    pub name: &'static str,
+    pub password: &'static str,
+    /// The host whose organization the caller belongs to; empty for the server's own address.
+    pub host: &'static str,
+}
+
+const fn who(name: &'static str, host: &'static str) -> Who {
+    Who {
+        name,
+        password: PASSWORD,
+        host,
+    }
+}
+
+pub const FIRST: Who = Who {
+    name: ADMIN,
+    password: ADMIN,
+    host: "",
+};
+pub const DORA: Who = Who {
+    name: USER,
+    password: "dora-password",
+    host: "",
+};
+/// Callers whose own log-in may be changed.
+pub const ADA: Who = who("ada", "");
+pub const UMA: Who = who("uma", "");
+/// Of another tenant.
+pub const MALLORY: Who = who("mallory", "south.test");
+pub const STAN: Who = who("stan", "south.test");
+/// Suspended: her organization, his account.
+pub const WENDY: Who = who("wendy", "west.test");
+pub const SUSE: Who = who("suse", "");
+
+pub struct World {
+    pub server: Server,
+    pub device: Option<Device>,
+    http: ureq::Agent,
+    /// Identifiers by what they name.
+    pub facts: BTreeMap<&'static str, String>,
+}
+
+fn prepare(data_dir: &Path) {
+    let store = encke_store::Store::open(&data_dir.join("encke.db")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let changed = store.change_config(|config| {
+        config.authentication_role.role_enabled = true;
+        config.storage_role.role_enabled = true;
+        // What is measured here is not how guessing is slowed down.
+        config.login_protection.enabled = true;
+        config.login_protection.failure_threshold = 1_000_000;
+        for (id, host) in [(NORTH, "north.test"), (SOUTH, "south.test"), (WEST, "west.test")] {
+            let organization = config.organizations.entry(id.into()).or_default();
+            organization.hosts.push(host.into());
+            organization.name = id.into();
+            organization.is_suspended = id == WEST;
+        }
+        Ok::<_, encke_store::StoreError>(Vec::new())
+    });
+    runtime.block_on(changed).unwrap().unwrap();
+}
+
+impl World {
+    /// People and tenants; a device with a vault and a finished backup when asked.
+    pub fn start(with_device: bool) -> Self {
+        let server = Server::start_prepared(prepare);
+        let http = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        let mut world = Self {
+            server,
+            device: None,
+            http,
+            facts: BTreeMap::new(),
+        };
+        for (name, organization) in [("ada", ""), ("mallory", SOUTH), ("nadia", NORTH), ("wendy", WEST)] {
+            world.must(
+                "admin-user/new",
+                &[
+                    ("TargetUser", name),
+                    ("TargetPassword", PASSWORD),
+                    ("TargetOrgID", organization),
+                ],
+            );
+        }
+        for (name, organization) in [("uma", ""), ("suse", ""), ("vera", NORTH), ("stan", SOUTH)] {
+            world.must(
+                "add-user",
+                &[
+                    ("TargetUser", name),
+                    ("TargetPassword", PASSWORD),
+                    ("TargetOrganization", organization),
+                ],
+            );
+        }
+        let canary = |profile: &mut Value| profile["AccountName"] = json!(CANARY);
+        world.edit("vera", canary);
+        world.edit("suse", |profile| profile["IsSuspended"] = json!(true));
+        for organization in ["", NORTH] {
+            world.furnish(organization);
+        }
+        if with_device {
+            world.add_device();
+            world.edit(USER, canary);
+        } else {
+            world.must(
+                "add-user",
+                &[("TargetUser", USER), ("TargetPassword", DORA.password)],
+            );
+        }
+        world
+    }
+
+    /// Things of a tenant, as far as the server has such things.
+    fn furnish(&mut self, organization: &'static str) {
+        let north = organization == NORTH;
+        let policy = json!({ "Description": CANARY, "OrganizationID": organization }).to_string();
+        let quota =
+            json!({ "Description": CANARY, "OrganizationID": organization, "QuotaBytes": 1000 }).to_string();
+        let made = [
+            (
+                "bucket",
+                "storage/register-bucket",
+                "NewBucketID",
+                vec![("SetOrganizationID", organization)],
+            ),
+            (
+                "policy",
+                "policies/new",
+                "PolicyID",
+                vec![("Policy", policy.as_str())],
+            ),
+            (
+                "group",
+                "user-groups/new",
+                "GroupID",
+                vec![("Name", CANARY), ("TargetOrganization", organization)],
+            ),
+        ];
+        for (fact, path, property, fields) in made {
+            let answer = self.server.call(&format!("/api/v1/admin/{path}"), &fields);
+            if let Some(id) = answer[property].as_str() {
+                let fact: &'static str = if north {
+                    format!("north {fact}").leak()
+                } else {
+                    fact
+                };
+                self.facts.insert(fact, id.into());
+            }
+        }
+        let id = if north { "quota-north-31" } else { "quota-top-72" };
+        let fields = [
+            ("SharedStorageQuotaID", id),
+            ("SharedStorageQuota", quota.as_str()),
+        ];
+        let answer = self.server.call("/api/v1/admin/squota/set-with-hash", &fields);
+        if answer["Status"] == 200 {
+            self.facts
+                .insert(if north { "north quota" } else { "quota" }, id.into());
+        }
+    }
+
+    fn add_device(&mut self) {
+        let server = &self.server;
+        let device = Device::start(server, "device-61b0");
+        let folder = server.work_dir.join("data");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("letter.txt"), "Dear reader").unwrap();
+        device.add_item(
+            server,
+            "item-8a",
+            "engine1/file",
+            &json!({ "INCLUDE-letters": folder }),
+        );
+        device.add_folder_vault(server, "vault-3f", &server.work_dir.join("vault"));
+        device.edit(server, |profile| {
+            profile["BackupRules"]["rule-c5"] = json!({
+                "Description": "Nightly", "Source": "item-8a", "Destination": "vault-3f", "Schedules": [],
+            });
+        });
+        let job = device.back_up(server, "item-8a", "vault-3f");
+        let found = device.ask(server, "request-vault-snapshots", &[("Destination", "vault-3f")]);
+        let snapshot = found["Snapshots"][0]["Snapshot"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{found}"))
+            .to_string();
+        let facts = [
+            ("connection", device.connection(server)),
+            ("device", device.id.clone()),
+            ("item", "item-8a".into()),
+            ("vault", "vault-3f".into()),
+            ("rule", "rule-c5".into()),
+            ("job", job["GUID"].as_str().unwrap().into()),
+            ("snapshot", snapshot),
+            ("folder", folder.display().to_string()),
+        ];
+        self.facts.extend(facts);
+        self.device = Some(device);
+    }
+
+    fn must(&self, path: &str, fields: &[(&str, &str)]) {
+        let fields: Vec<_> = fields.iter().copied().filter(|(_, v)| !v.is_empty()).collect();
+        let made = self.server.call(&format!("/api/v1/admin/{path}"), &fields);
+        assert_eq!(made["Status"], 200, "{path} {fields:?}: {made}");
+    }
+
+    fn edit(&self, user: &str, change: impl Fn(&mut Value)) {
+        // A device may write at the same time.
+        crate::support::device::until("the profile to be saved", || {
+            let answer = self
+                .server
+                .call("/api/v1/admin/get-user-profile-and-hash", &[("TargetUser", user)]);
+            let mut profile = answer["Profile"].clone();
+            change(&mut profile);
+            let (profile, hash) = (profile.to_string(), answer["ProfileHash"].as_str().unwrap());
+            let fields = [
+                ("TargetUser", user),
+                ("ProfileData", profile.as_str()),
+                ("RequireHash", hash),
+            ];
+            let saved = self.server.call("/api/v1/admin/set-user-profile-hash", &fields);
+            assert!(saved["Status"] == 200 || saved["Status"] == 409, "{saved}");
+            (saved["Status"] == 200).then_some(())
+        });
+    }
+
+    /// Who may call an endpoint; calls that change the caller's own log-in are left to those who can spare it.
+    pub fn right(&self, e: &Endpoint) -> Who {
+        let own = e.path.contains("/account/") || e.path.contains("/session");
+        match (e.caller, own) {
+            (Caller::User, true) => UMA,
+            (Caller::User, false) => DORA,
+            (_, true) => ADA,
+            (_, false) => FIRST,
+        }
+    }
+
+    /// Calls; credentials go the way the body's kind wants.
+    pub fn call(&self, e: &Endpoint, who: Option<Who>, fields: &[(String, String)]) -> Answer {
+        let own = [
+            ("Username", who.map(|w| w.name)),
+            ("Password", who.map(|w| w.password)),
+        ];
+        let mut credentials: Vec<(&str, &str)> = own.iter().filter_map(|(n, v)| Some((*n, (*v)?))).collect();
+        if who.is_some() {
+            credentials.push(("AuthType", "Password"));
+        }
+        self.send(e, &credentials, who.map_or("", |w| w.host), fields)
+    }
+
+    /// Calls with these credentials, asking for a host.
+    pub fn send(
+        &self,
+        e: &Endpoint,
+        credentials: &[(&str, &str)],
+        host: &str,
+        fields: &[(String, String)],
+    ) -> Answer {
+        let url = format!("{}{}", self.server.url, e.path);
+        let host = match host {
+            "" => self.server.url.trim_start_matches("http://"),
+            h => h,
+        };
+        let sent = if e.method == "GET" {
+            self.http.get(url).header("Host", host).call()
+        } else if e.params.iter().any(|p| (p.type_name)() == "bytes") {
+            let mut request = self.http.post(url).header("Host", host);
+            for (name, value) in credentials {
+                request = request.header(format!("X-Comet-Admin-{name}"), *value);
+            }
+            let mut body = Vec::new();
+            for (name, value) in fields {
+                body.extend(
+                    format!("--cut\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n").bytes(),
+                );
+                body.extend(if value == UPLOAD_MARK {
+                    UPLOAD
+                } else {
+                    value.as_bytes()
+                });
+                body.extend(b"\r\n");
+            }
+            body.extend(b"--cut--\r\n");
+            request
+                .header("Content-Type", "multipart/form-data; boundary=cut")
+                .send(&body)
+        } else {
+            let all = fields.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+            self.http
+                .post(url)
+                .header("Host", host)
+                .send_form(all.chain(credentials.iter().copied()))
+        };
+        let mut answer = sent.unwrap_or_else(|error| panic!("{} with {fields:?}: {error}", e.name));
+        let body = answer.body_mut().read_to_vec().unwrap();
+        Answer {
+            transport: answer.status().as_u16(),
+            json: serde_json::from_slice(&body).ok(),
+            body,
+        }
+    }
+
+    /// The parameters of a call as they should be, for the things of the top level or of the tenant "north".
+    pub fn fields(&self, e: &Endpoint, north: bool) -> Vec<(String, String)> {
+        let value = |p: &Param| Some((p.name.to_string(), self.value(e, p, north)?));
+        e.params.iter().filter_map(value).collect()
+    }
+
+    fn fact(&self, name: &str, north: bool) -> String {
+        let found = if north {
+            self.facts.get(format!("north {name}").as_str())
+        } else {
+            None
+        };
+        found
+            .or(self.facts.get(name))
+            .cloned()
+            .unwrap_or_else(|| format!("no-such-{name}"))
+    }
+
+    /// A value for a parameter; nothing for an optional one that is better left out.
+    #[allow(clippy::too_many_lines)] // one line a parameter
+    fn value(&self, e: &Endpoint, p: &Param, north: bool) -> Option<String> {
+        let kind = (p.type_name)();
+        let path = e.path.trim_start_matches("/api/v1/");
+        let user = if north { "vera" } else { USER };
+        let fact = |name: &str| self.fact(name, north);
+        Some(match p.name {
+            "TargetUser" => match path {
+                "admin/add-user" | "admin/delete-user" => "bob".into(),
+                "admin/add-user-from-profile" | "admin/disable-user-totp" | "admin/reset-user-password" => {
+                    "carol".into()
+                }
+                _ if path.starts_with("admin/admin-user/") => "second".into(),
+                _ => user.into(),
+            },
+            "TargetPassword" | "NewPassword" if e.caller == Caller::User => self.right(e).password.into(),
+            "OldPassword" => self.right(e).password.into(),
+            "TargetPassword" if path.contains("install") => DORA.password.into(),
+            "TargetPassword" | "NewPassword" => PASSWORD.into(),
+            // The caller's own tenant, which is what leaving it out means.
+            "TargetOrganization" | "TargetOrgID" | "SetOrganizationID" if !north => return None,
+            "TargetOrganization" | "TargetOrgID" | "SetOrganizationID" => NORTH.into(),
+            "OrganizationID" if path == "admin/organization/delete" => WEST.into(),
+            "OrganizationID" => NORTH.into(),
+            "TargetID" => self.connection(),
+            "TargetDevice" => "device-gone".into(),
+            "Destination" | "DestinationID" | "DestinationId" => fact("vault"),
+            "SourceID" | "ImportSourceID" => fact("item"),
+            "Source" if kind == "string" => fact("item"),
+            "Snapshot" | "SnapshotID" => fact("snapshot"),
+            "SnapshotIDs" => json!([fact("snapshot")]).to_string(),
+            "BackupRule" => fact("rule"),
+            "JobID" => fact("job"),
+            "PolicyID" => fact("policy"),
+            "GroupID" => fact("group"),
+            "SharedStorageQuotaID" => fact("quota"),
+            "BucketID" => fact("bucket"),
+            "DeviceID" if p.optional => fact("device"),
+            "DeviceID" => "device-in-the-lobby".into(),
+            "Hash" => fact("resource"),
+            "upload" => UPLOAD_MARK.into(),
+            "RequireHash" | "ProfileHash" => self.profile_hash(e, user)?,
+            "CheckHash" | "CheckPolicyHash" | "TreeID" | "Continuation" | "TargetTOTPCode" => return None,
+            "SetBucketValue" | "SetKeyHashFormat" | "SetKeyHashValue" | "ReplacementAutoVaultID" => {
+                return None;
+            }
+            "Server" | "SelfAddress" | "NewURL" => self.server.url.clone(),
+            "StorageProvider" => fact("provider"),
+            "EmailAddress" | "Recipient" => "dora@example.com".into(),
+            "Start" => "0".into(),
+            "End" => "4000000000".into(),
+            "Path" if path.contains("run-restore") => {
+                self.server.work_dir.join("restored").display().to_string()
+            }
+            "Path" => fact("folder"),
+            "Paths" => "[]".into(),
+            "UserNameFilter" => USER.into(),
+            "MinSeverity" => "I".into(),
+            "MessageContains" => return None,
+            "TOTPCode" => "000000".into(),
+            "SessionKey" | "Users" if kind == "string" => return None,
+            "Users" => json!([user]).to_string(),
+            "Filter" | "Query" if kind == "SearchClause" => match path.contains("dispatcher") {
+                true => json!({"RuleField": "File", "RuleOperator": "str_contains", "RuleValue": "letter"}),
+                false => json!({"RuleField": "Username", "RuleOperator": "str_eq", "RuleValue": user}),
+            }
+            .to_string(),
+            "Options" if kind == "RestoreJobAdvancedOptions" => {
+                json!({"Type": 0, "DestPath": self.server.work_dir.join("restored")}).to_string()
+            }
+            "ExtraData" => {
+                json!({"DestinationType": 1002, "LocalcopyPath": self.server.work_dir.join("ping")})
+                    .to_string()
+            }
+            "ProfileData" if path == "admin/add-user-from-profile" => {
+                json!({"PasswordFormat": 0, "PasswordHash": PASSWORD, "AccountName": "Carol"}).to_string()
+            }
+            "ProfileData" => {
+                self.profile(if e.caller == Caller::User { USER } else { user })["Profile"].to_string()
+            }
+            "Source" if kind == "SourceConfig" => {
+                json!({"Engine": "engine1/file", "Description": "Letters", "OwnerDevice": fact("device")})
+                    .to_string()
+            }
+            "BackupRules" => "{}".into(),
+            "Policy" => json!({"Description": "Standard"}).to_string(),
+            "Group" => json!({"Name": "Offices"}).to_string(),
+            "Organization" => json!({"Name": "North", "Hosts": ["north.test"]}).to_string(),
+            "SharedStorageQuota" => json!({"Description": "Team", "QuotaBytes": 1_000_000}).to_string(),
+            "RemoveConfigFile" | "Force" | "AllowUnsafe" => "false".into(),
+            _ => return self.by_type(e, p, &kind),
+        })
+    }
+
+    fn by_type(&self, e: &Endpoint, p: &Param, kind: &str) -> Option<String> {
+        // What the twin that reads it answers is right to be written back.
+        let twin = e.path.strip_suffix("/set").map(|stem| format!("{stem}/get"));
+        if let Some(read) = twin.as_ref().and_then(|t| PUBLISHED.get(t))
+            && p.json
+        {
+            let answer = self.server.call(twin.as_ref()?, &[]);
+            if read["response"]["type"] == kind && answer.get("Status").is_none() {
+                return Some(answer.to_string());
+            }
+        }
+        Some(match kind {
+            "string" => format!("example-{}", p.name.to_lowercase()),
+            "bytes" => UPLOAD_MARK.into(),
+            "int" => "1".into(),
+            "bool" => "true".into(),
+            k if k.starts_with("[]") => "[]".into(),
+            k if k.starts_with("map[") || STRUCTURES.contains_key(k) => "{}".into(),
+            k => panic!("{}: nothing is known of parameter type {k}", e.name),
+        })
+    }
+
+    fn profile(&self, user: &str) -> Value {
+        self.server
+            .call("/api/v1/admin/get-user-profile-and-hash", &[("TargetUser", user)])
+    }
+
+    fn profile_hash(&self, e: &Endpoint, user: &str) -> Option<String> {
+        let user = if e.caller == Caller::User {
+            self.right(e).name
+        } else {
+            user
+        };
+        Some(self.profile(user)["ProfileHash"].as_str()?.to_string())
+    }
+
+    /// The device's connection as it is now: it changes with every log-in.
+    fn connection(&self) -> String {
+        let live = self.server.call(
+            "/api/v1/admin/dispatcher/list-active",
+            &[("UserNameFilter", USER)],
+        );
+        let now = live.as_object().and_then(|l| l.keys().next().cloned());
+        now.unwrap_or_else(|| self.fact("connection", false))
+    }
+
+    /// Ends up with a running server after a call that stops or restarts it.
+    pub fn wait_back(&mut self, start_hash: &str) {
+        let ended = crate::support::device::until("the server to restart", || {
+            if self.server.has_ended() {
+                return Some(true);
+            }
+            (self.start_hash().is_some_and(|now| now != start_hash)).then_some(false)
+        });
+        if ended {
+            self.server.restart_here();
+        }
+    }
+
+    /// Tells one run of the server from another.
+    pub fn start_hash(&self) -> Option<String> {
+        let sent = self
+            .http
+            .post(format!("{}/api/v1/admin/meta/version", self.server.url))
+            .send_form([("Username", ADMIN), ("AuthType", "Password"), ("Password", ADMIN)]);
+        let text = sent.ok()?.body_mut().read_to_string().ok()?;
+        let version: Value = serde_json::from_str(&text).ok()?;
+        Some(version["ServerStartHash"].as_str()?.to_string())
+    }
+
+    /// What others own, to see whether it changed: everything that is not the looking tenant's.
+    pub fn state(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let lists = [
+            "list-users-full",
+            "admin-user/list",
+            "storage/list-buckets",
+            "organization/list",
+            "policies/list-full",
+            "user-groups/list-full",
+            "squota/list-all",
+            "meta/remote-storage-vault/get",
+            "meta/webhook-options/get",
+            "news/get-all",
+            "meta/server-config/get",
+        ];
+        for list in lists {
+            let path = format!("/api/v1/admin/{list}");
+            let answer = self.server.call(&path, &[]);
+            let mut keep = |name: &str, value: &Value| {
+                let text = format!("{list} {name}: {value}");
+                if !text.contains(SOUTH) && list != "meta/server-config/get" {
+                    out.push(text);
+                }
+            };
+            match &answer {
+                Value::Array(items) => items.iter().for_each(|v| keep("", v)),
+                Value::Object(items) => items.iter().for_each(|(k, v)| keep(k, v)),
+                other => keep("", other),
+            }
+        }
+        out
+    }
+}
+
+/// Stands for [`UPLOAD`] among the text fields.
+const UPLOAD_MARK: &str = "\u{1}upload";
