@@ -53,6 +53,7 @@ pub const DORA: Who = Who {
 /// Callers whose own log-in may be changed.
 pub const ADA: Who = who("ada", "");
 pub const UMA: Who = who("uma", "");
+const VIC: Who = who("vic", "");
 /// Of another tenant.
 pub const MALLORY: Who = who("mallory", "south.test");
 pub const STAN: Who = who("stan", "south.test");
@@ -117,7 +118,13 @@ impl World {
                 ],
             );
         }
-        for (name, organization) in [("uma", ""), ("suse", ""), ("vera", NORTH), ("stan", SOUTH)] {
+        for (name, organization) in [
+            ("uma", ""),
+            ("vic", ""),
+            ("suse", ""),
+            ("vera", NORTH),
+            ("stan", SOUTH),
+        ] {
             world.must(
                 "add-user",
                 &[
@@ -149,8 +156,8 @@ impl World {
     fn furnish(&mut self, organization: &'static str) {
         let north = organization == NORTH;
         let policy = json!({ "Description": CANARY, "OrganizationID": organization }).to_string();
-        let quota =
-            json!({ "Description": CANARY, "OrganizationID": organization, "QuotaBytes": 1000 }).to_string();
+        let quota = json!({ "Description": CANARY, "OrganizationID": organization, "LimitBytes": 1_000_000 })
+            .to_string();
         let made = [
             (
                 "bucket",
@@ -159,15 +166,9 @@ impl World {
                 vec![("SetOrganizationID", organization)],
             ),
             (
-                "policy",
-                "policies/new",
-                "PolicyID",
-                vec![("Policy", policy.as_str())],
-            ),
-            (
                 "group",
                 "user-groups/new",
-                "GroupID",
+                "UserGroupID",
                 vec![("Name", CANARY), ("TargetOrganization", organization)],
             ),
         ];
@@ -181,6 +182,13 @@ impl World {
                 };
                 self.facts.insert(fact, id.into());
             }
+        }
+        let id = if north { "policy-north-29" } else { "policy-top-17" };
+        let fields = [("PolicyID", id), ("Policy", policy.as_str())];
+        let answer = self.server.call("/api/v1/admin/policies/set", &fields);
+        if answer["Status"] == 200 {
+            self.facts
+                .insert(if north { "north policy" } else { "policy" }, id.into());
         }
         let id = if north { "quota-north-31" } else { "quota-top-72" };
         let fields = [
@@ -206,6 +214,14 @@ impl World {
             "engine1/file",
             &json!({ "INCLUDE-letters": folder }),
         );
+        device.add_item(
+            server,
+            "item-9b",
+            "engine1/file",
+            &json!({ "INCLUDE-letters": folder }),
+        );
+        let sleep = json!({ "COMMAND": "sleep 1000", "SAVEAS": "nothing" });
+        device.add_item(server, "item-zz", "engine1/stdout", &sleep);
         device.add_folder_vault(server, "vault-3f", &server.work_dir.join("vault"));
         device.edit(server, |profile| {
             profile["BackupRules"]["rule-c5"] = json!({
@@ -222,6 +238,9 @@ impl World {
             ("connection", device.connection(server)),
             ("device", device.id.clone()),
             ("item", "item-8a".into()),
+            ("other item", "item-9b".into()),
+            ("other rule", "rule-d6".into()),
+            ("sleeper", "item-zz".into()),
             ("vault", "vault-3f".into()),
             ("rule", "rule-c5".into()),
             ("job", job["GUID"].as_str().unwrap().into()),
@@ -262,6 +281,7 @@ impl World {
     pub fn right(&self, e: &Endpoint) -> Who {
         let own = e.path.contains("/account/") || e.path.contains("/session");
         match (e.caller, own) {
+            (Caller::User, true) if e.path.contains("password") => VIC,
             (Caller::User, true) => UMA,
             (Caller::User, false) => DORA,
             (_, true) => ADA,
@@ -280,6 +300,21 @@ impl World {
             credentials.push(("AuthType", "Password"));
         }
         self.send(e, &credentials, who.map_or("", |w| w.host), fields)
+    }
+
+    /// A new session of the one who may call.
+    fn session(&self, e: &Endpoint) -> String {
+        let who = self.right(e);
+        let fields = [
+            ("Username", who.name),
+            ("AuthType", "Password"),
+            ("Password", who.password),
+        ];
+        let started = self.server.post("/api/v1/hybrid/session/start", &fields);
+        started["SessionKey"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{started}"))
+            .to_string()
     }
 
     /// Calls with these credentials, asking for a host.
@@ -369,8 +404,10 @@ impl World {
                 _ => user.into(),
             },
             "TargetPassword" | "NewPassword" if e.caller == Caller::User => self.right(e).password.into(),
-            "OldPassword" => self.right(e).password.into(),
+            "OldPassword" if e.caller == Caller::User => self.right(e).password.into(),
+            "OldPassword" => PASSWORD.into(),
             "TargetPassword" if path.contains("install") => DORA.password.into(),
+            "NewPassword" if path.contains("update-login-password") => DORA.password.into(),
             "TargetPassword" | "NewPassword" => PASSWORD.into(),
             // The caller's own tenant, which is what leaving it out means.
             "TargetOrganization" | "TargetOrgID" | "SetOrganizationID" if !north => return None,
@@ -378,7 +415,14 @@ impl World {
             "OrganizationID" if path == "admin/organization/delete" => WEST.into(),
             "OrganizationID" => NORTH.into(),
             "TargetID" => self.connection(),
-            "TargetDevice" => "device-gone".into(),
+            "TargetDevice" => fact("device"),
+            "NewsItem" => fact("news"),
+            "ReportID" if p.optional => return None,
+            "ReportID" => fact("report"),
+            "Locale" => "en_US".into(),
+            "Template" => "1001".into(),
+            "Columns" => return None,
+            "SourceID" if e.caller == Caller::User => fact("other item"),
             "Destination" | "DestinationID" | "DestinationId" => fact("vault"),
             "SourceID" | "ImportSourceID" => fact("item"),
             "Source" if kind == "string" => fact("item"),
@@ -412,7 +456,7 @@ impl World {
             "UserNameFilter" => USER.into(),
             "MinSeverity" => "I".into(),
             "MessageContains" => return None,
-            "TOTPCode" => "000000".into(),
+            "TOTPCode" => self.code(e).unwrap_or_else(|| "000000".into()),
             "SessionKey" | "Users" if kind == "string" => return None,
             "Users" => json!([user]).to_string(),
             "Filter" | "Query" if kind == "SearchClause" => match path.contains("dispatcher") {
@@ -437,11 +481,21 @@ impl World {
                 json!({"Engine": "engine1/file", "Description": "Letters", "OwnerDevice": fact("device")})
                     .to_string()
             }
-            "BackupRules" => "{}".into(),
+            "BackupRules" => json!({fact(if e.caller == Caller::User { "other rule" } else { "rule" }): {
+                "Description": "Nightly", "Destination": fact("vault"), "Schedules": [],
+                "Source": fact(if e.caller == Caller::User { "other item" } else { "item" }),
+            }})
+            .to_string(),
+            "Security" => json!({"AllowPasswordLogin": true}).to_string(),
+            "Options" if kind == "SelfBackupExportOptions" => {
+                json!({"RestrictToSingleOrgID": NORTH, "Location": {
+                    "DestinationType": 1002, "LocalcopyPath": self.server.work_dir.join("export")}})
+                .to_string()
+            }
             "Policy" => json!({"Description": "Standard"}).to_string(),
             "Group" => json!({"Name": "Offices"}).to_string(),
             "Organization" => json!({"Name": "North", "Hosts": ["north.test"]}).to_string(),
-            "SharedStorageQuota" => json!({"Description": "Team", "QuotaBytes": 1_000_000}).to_string(),
+            "SharedStorageQuota" => json!({"Description": "Team", "LimitBytes": 1_000_000}).to_string(),
             "RemoveConfigFile" | "Force" | "AllowUnsafe" => "false".into(),
             _ => return self.by_type(e, p, &kind),
         })
@@ -483,14 +537,65 @@ impl World {
         Some(self.profile(user)["ProfileHash"].as_str()?.to_string())
     }
 
+    /// The one-time code of now, of the secret that was made last.
+    fn code(&self, e: &Endpoint) -> Option<String> {
+        let whose = if e.caller == Caller::User {
+            "user totp"
+        } else {
+            "admin totp"
+        };
+        let (_, secret) = self.facts.get(whose)?.split_once("secret=")?;
+        let secret = secret.split('&').next()?.to_string();
+        let bytes = totp_rs::Secret::Encoded(secret).to_bytes().ok()?;
+        let totp = totp_rs::TOTP::new_unchecked(totp_rs::Algorithm::SHA1, 6, 1, 30, bytes);
+        totp.generate_current().ok()
+    }
+
+    /// Sees to it that the device is on line, and that a job runs where a call wants to end one.
+    fn prepare(&mut self, e: &Endpoint) {
+        if e.path.ends_with("news/remove") {
+            let all = self.server.call("/api/v1/admin/news/get-all", &[]);
+            if let Some(id) = all.as_object().and_then(|o| o.keys().next()) {
+                self.facts.insert("news", id.clone());
+            }
+        }
+        let Some(device) = &mut self.device else { return };
+        if e.params.iter().any(|p| p.name == "TargetID") && !device.is_running() {
+            device.launch();
+            device.connection(&self.server);
+        }
+        if e.path.contains("job/") {
+            let job = device.backup(&self.server, &self.facts["sleeper"], &self.facts["vault"]);
+            self.facts.insert("job", job);
+        }
+    }
+
+    /// Calls with everything right; the fields that were sent, and the answer.
+    pub fn call_rightly(&mut self, e: &Endpoint) -> (Vec<(String, String)>, Answer) {
+        self.prepare(e);
+        let fields = self.fields(e, false);
+        let who = self.right(e);
+        let needs_session = ["session-revoke", "session/revoke", "session-upgrade"];
+        let answer = if needs_session.iter().any(|w| e.path.ends_with(w)) {
+            let key = self.session(e);
+            let session = [
+                ("Username", who.name),
+                ("AuthType", "SessionKey"),
+                ("SessionKey", key.as_str()),
+            ];
+            self.send(e, &session, "", &fields)
+        } else {
+            self.call(e, (e.caller != Caller::Nobody).then_some(who), &fields)
+        };
+        (fields, answer)
+    }
+
     /// The device's connection as it is now: it changes with every log-in.
     fn connection(&self) -> String {
-        let live = self.server.call(
-            "/api/v1/admin/dispatcher/list-active",
-            &[("UserNameFilter", USER)],
-        );
-        let now = live.as_object().and_then(|l| l.keys().next().cloned());
-        now.unwrap_or_else(|| self.fact("connection", false))
+        match &self.device {
+            Some(device) => device.connection(&self.server),
+            None => self.fact("connection", false),
+        }
     }
 
     /// Ends up with a running server after a call that stops or restarts it.

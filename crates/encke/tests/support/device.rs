@@ -104,6 +104,12 @@ impl Device {
         self.child = Some(child.unwrap());
     }
 
+    /// Whether the agent has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|c| c.try_wait().unwrap().is_none())
+    }
+
     /// Ends the agent at once, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
