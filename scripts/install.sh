@@ -12,6 +12,8 @@ missing=()
 for pair in "${commands[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+# Debian keeps what makes Python environments apart, without a command of its own.
+if [ "$1" = test ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
 for tool in cargo node npm; do
   command -v "$tool" >/dev/null || { echo "$tool is missing: install a Rust toolchain (1.90 or newer) and Node.js (20 or newer)" >&2; exit 1; }
 done

@@ -16,6 +16,9 @@ scripts/licences.sh
 step "unit, property, API, interoperation and crash tests"
 cargo test --release --locked --workspace
 
+step "API against its OpenAPI document (schemathesis)"
+ENCKE_BIN="$target/release/encke" scripts/schemathesis.sh
+
 step "web console: types, lints, unit tests"
 scripts/web.sh check
 

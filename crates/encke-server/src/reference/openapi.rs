@@ -57,8 +57,13 @@ fn request(endpoint: &Endpoint, params: &[ShownParam]) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
     let mut encoding = Map::new();
+    let uploads = params.iter().any(|p| p.kind == "bytes");
     for p in params {
-        let mut shown = schema(&p.kind);
+        let mut shown = match p.kind.as_str() {
+            // A part of its own, as it is.
+            "bytes" => json!({ "contentMediaType": "application/octet-stream" }),
+            kind => schema(kind),
+        };
         if p.json {
             encoding.insert(p.name.clone(), json!({ "contentType": "application/json" }));
         }
@@ -79,15 +84,20 @@ fn request(endpoint: &Endpoint, params: &[ShownParam]) -> Value {
     if !encoding.is_empty() {
         content["encoding"] = Value::Object(encoding);
     }
-    json!({ "content": { "application/x-www-form-urlencoded": content } })
+    let media = match uploads {
+        true => "multipart/form-data",
+        false => "application/x-www-form-urlencoded",
+    };
+    json!({ "content": { media: content } })
 }
 
 fn operation(endpoint: &Endpoint, spec: &Spec) -> Value {
     let answer = schema(&endpoint.response);
+    let failure = json!({ "$ref": "#/components/schemas/CometAPIResponseMessage" });
     let content = if endpoint.response == "bytes" {
-        json!({ "text/plain": { "schema": { "type": "string" } } })
+        // Text, an archive, a file that somebody uploaded.
+        json!({ "application/json": { "schema": failure }, "*/*": {} })
     } else {
-        let failure = json!({ "$ref": "#/components/schemas/CometAPIResponseMessage" });
         json!({ "application/json": { "schema": { "anyOf": [answer, failure] } } })
     };
     let mut out = json!({
