@@ -12,6 +12,19 @@ pub struct ApiError {
     pub status: u16,
     /// For people, or one of the well-known `ERR_` strings. Never empty, never a secret.
     pub message: String,
+    /// What a 449 asks for.
+    pub second_factor: Option<Box<SecondFactor>>,
+}
+
+/// What would do as a second factor, for the headers of a 449.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecondFactor {
+    /// A one-time code.
+    pub totp: bool,
+    /// A security key: the `WebAuthnSignRequest` as JSON text.
+    pub webauthn: Option<String>,
+    /// Key of a session that waits for the second factor.
+    pub session_key: Option<String>,
 }
 
 impl ApiError {
@@ -21,6 +34,7 @@ impl ApiError {
         Self {
             status,
             message: message.into(),
+            second_factor: None,
         }
     }
 
@@ -56,8 +70,20 @@ impl ApiError {
 
     /// 449: the password is right but a second factor is missing.
     #[must_use]
-    pub fn second_factor_required() -> Self {
-        Self::new(449, crate::constants::TOTP_REQUIRED_ERROR)
+    pub fn second_factor_required(what: SecondFactor) -> Self {
+        Self {
+            second_factor: Some(Box::new(what)),
+            ..Self::new(449, crate::constants::TOTP_REQUIRED_ERROR)
+        }
+    }
+
+    /// 449 where only a one-time code will do.
+    #[must_use]
+    pub fn code_required() -> Self {
+        Self::second_factor_required(SecondFactor {
+            totp: true,
+            ..Default::default()
+        })
     }
 
     /// 500: our fault. What happened goes to the log, not to the caller.

@@ -28,4 +28,4 @@ pub mod constants {
     include!(concat!(env!("OUT_DIR"), "/constants.rs"));
 }
 
-pub use error::{ApiError, ApiResult};
+pub use error::{ApiError, ApiResult, SecondFactor};

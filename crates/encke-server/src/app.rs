@@ -30,6 +30,8 @@ pub struct App {
     pub throttle: Throttle,
     /// One-time codes that were used.
     pub used_codes: UsedCodes,
+    /// Challenges to security keys.
+    pub challenges: crate::webauthn::Challenges,
     /// Snapshots of reports, and how fast they may be asked for.
     pub reports: crate::reports::Reports,
     /// Devices on line.

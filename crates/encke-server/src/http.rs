@@ -198,14 +198,26 @@ async fn read_body(body: Body) -> ApiResult<bytes::Bytes> {
 /// A failure as clients expect it: an envelope on transport status 200, but for the missing second factor, which is
 /// also told by status 449 and a header (reference, section 4.1).
 fn error_response(error: &ApiError, language: Language) -> Response {
-    let told = ApiError::new(error.status, language.translate(&error.message));
+    let told = ApiError {
+        message: language.translate(&error.message),
+        ..error.clone()
+    };
     let mut response = Response::new(Body::from(failure(&told)));
     set_headers(&mut response, "application/json; charset=utf-8");
     if error.status == 449 {
         *response.status_mut() = StatusCode::from_u16(449).unwrap_or(StatusCode::UNAUTHORIZED);
-        response
-            .headers_mut()
-            .insert("x-comet-totp-requested", HeaderValue::from_static("1"));
+        let asked = error.second_factor.as_deref();
+        if asked.is_none_or(|a| a.totp) {
+            response
+                .headers_mut()
+                .insert("x-comet-totp-requested", HeaderValue::from_static("1"));
+        }
+        let webauthn = asked.and_then(|a| a.webauthn.as_deref());
+        if let Some(challenge) = webauthn.and_then(|w| HeaderValue::from_str(w).ok()) {
+            response
+                .headers_mut()
+                .insert("x-comet-webauthn-challenge", challenge);
+        }
     }
     if error.status == 413 {
         // The rest of the body is not read.

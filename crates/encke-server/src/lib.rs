@@ -27,6 +27,7 @@ pub mod stream;
 pub mod table;
 pub mod unsupported;
 pub mod users;
+pub mod webauthn;
 
 pub use app::Ending;
 pub use meta::LOG_FOLDER;

@@ -99,6 +99,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::shared_quotas::routes());
     routes.extend(crate::storage_role::routes());
     routes.extend(crate::users::routes());
+    routes.extend(crate::webauthn::routes());
     let unsupported = crate::unsupported::routes(&routes);
     routes.extend(unsupported);
     routes
@@ -145,6 +146,7 @@ impl Server {
             sessions: Sessions::default(),
             throttle: Throttle::default(),
             used_codes: UsedCodes::default(),
+            challenges: crate::webauthn::Challenges::default(),
             reports: crate::reports::Reports::new(&options.data_dir),
             data_dir: options.data_dir,
             live: Registry::default(),
@@ -320,6 +322,7 @@ async fn prepare_config(store: &Store) -> Result<ServerConfigOptions, StoreError
             config.authentication_role.role_enabled = true;
             config.authentication_role.prune_logs_after_days = KEEP_DAYS;
             config.storage_role.role_enabled = true;
+            config.login_protection = crate::auth::default_protection();
             Ok(Vec::new())
         })
         .await?

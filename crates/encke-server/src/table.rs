@@ -8,9 +8,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use encke_api::endpoint::{Caller, Endpoint, Role, Support};
 use encke_api::form::{Form, FromForm};
-use encke_api::types::{AdminUserPermissions, CometAPIResponseMessage};
+use encke_api::types::{AdminUserPermissions, CometAPIResponseMessage, SessionKeyRegeneratedResponse};
 use encke_api::wire::{Out, Wire, WireName};
 use encke_api::{ApiError, ApiResult};
+use encke_store::SessionKind;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::marker::PhantomData;
@@ -227,12 +228,25 @@ pub fn done() -> Envelope {
 /// The envelope of a failure as bytes.
 #[must_use]
 pub fn failure(error: &ApiError) -> Bytes {
-    let envelope = CometAPIResponseMessage {
-        status: i64::from(error.status),
-        message: error.message.clone(),
-        ..Default::default()
+    let status = i64::from(error.status);
+    let message = error.message.clone();
+    let pending = error.second_factor.as_ref().and_then(|f| f.session_key.clone());
+    let text = match pending {
+        None => serde_json::to_vec(&CometAPIResponseMessage {
+            status,
+            message,
+            ..Default::default()
+        }),
+        // What the call that starts a session answers anyway, with the key of one that waits.
+        Some(session_key) => serde_json::to_vec(&SessionKeyRegeneratedResponse {
+            status,
+            message,
+            session_key,
+            session_type: SessionKind::Admin.word().into(),
+            ..Default::default()
+        }),
     };
-    serde_json::to_vec(&envelope).unwrap_or_default().into()
+    text.unwrap_or_default().into()
 }
 
 /// Who may be handed to a handler.
@@ -300,6 +314,10 @@ pub struct Route {
     pub endpoint: Endpoint,
     /// A session that waits for its second factor may call it.
     pub allows_pending: bool,
+    /// Starts a session: one that waits for its second factor where only that is missing.
+    pub starts_session: bool,
+    /// Open to whoever has to change the password first.
+    pub before_password_change: bool,
     /// Refuses an administrator with this permission flag.
     pub denied_if: Option<fn(&AdminUserPermissions) -> bool>,
     /// Refuses an organization's administrator without this permission flag.
@@ -346,6 +364,8 @@ impl Route {
                 support: Support::Supported,
             },
             allows_pending: false,
+            starts_session: false,
+            before_password_change: false,
             denied_if: None,
             granted_if: None,
             handler: Box::new(move |app, request, principal| {
@@ -401,6 +421,21 @@ impl Route {
         self
     }
 
+    /// Starts a session.
+    #[must_use]
+    pub fn starts_session(mut self) -> Self {
+        self.starts_session = true;
+        self.before_password_change = true;
+        self
+    }
+
+    /// Open to whoever has to change the password first.
+    #[must_use]
+    pub fn before_password_change(mut self) -> Self {
+        self.before_password_change = true;
+        self
+    }
+
     /// Answers `GET` (and `POST`, which one SDK uses).
     #[must_use]
     pub fn get(mut self) -> Self {
@@ -440,8 +475,10 @@ impl Route {
                 )));
             }
         }
-        let principal =
-            crate::auth::authenticate(&app, &request, self.endpoint.caller, self.allows_pending).await?;
+        let principal = crate::auth::authenticate(&app, &request, self).await?;
+        if !self.before_password_change {
+            principal.check_password_is_kept()?;
+        }
         if let Principal::Admin(admin) = &principal {
             if self.endpoint.top_level_only && !admin.organization.is_empty() {
                 return Err(ApiError::forbidden("Only for administrators of the top level"));

@@ -10,13 +10,15 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// Why the calls for keys of the first generation are missing.
+pub(crate) const U2F: &str = "U2F was replaced by WebAuthn in protocol 21.12; register the key by account/webauthn/request-registration-challenge";
+
 /// Why a capability is missing.
 fn reason(area: &str, path: &str) -> &'static str {
     if path.contains("/u2f/") {
-        return "U2F was replaced by WebAuthn in protocol 21.12";
+        return U2F;
     }
     match area {
-        "accounts_admin_auth" => "security keys are not available yet",
         "branding_builds" => "branded client builds are not available yet",
         "constellation" => "the Constellation Role is not available yet",
         "email_reports" => "e-mail is not available yet",

@@ -43,6 +43,8 @@ pub struct StoredSession {
     pub created: i64,
     /// Unix seconds of the last call (kept to the minute).
     pub used: i64,
+    /// The administrator who started it for somebody else; empty for one's own.
+    pub started_by: String,
 }
 
 impl StoredSession {
@@ -53,7 +55,7 @@ impl StoredSession {
     }
 }
 
-const COLUMNS: &str = "key_hash, kind, name, organization, pending, created, used";
+const COLUMNS: &str = "key_hash, kind, name, organization, pending, created, used, started_by";
 
 fn read_row(row: &dyn Row) -> StoreResult<StoredSession> {
     Ok(StoredSession {
@@ -68,18 +70,19 @@ fn read_row(row: &dyn Row) -> StoreResult<StoredSession> {
         pending: row.int(4)? != 0,
         created: row.int(5)?,
         used: row.int(6)?,
+        started_by: row.text(7)?.to_string(),
     })
 }
 
 impl Store {
-    /// Keeps a new session.
+    /// Keeps a new session; one that is pending has no event yet.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn add_session(&self, s: StoredSession, event: EventDraft) -> StoreResult<()> {
+    pub async fn add_session(&self, s: StoredSession, event: Option<EventDraft>) -> StoreResult<()> {
         self.write(move |tx| {
             tx.execute(
-                &format!("INSERT INTO sessions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+                &format!("INSERT INTO sessions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
                 &[
                     P::Text(&s.key_hash),
                     P::Text(s.kind.word()),
@@ -88,9 +91,12 @@ impl Store {
                     P::from(s.pending),
                     P::Int(s.created),
                     P::Int(s.used),
+                    P::Text(&s.started_by),
                 ],
             )?;
-            tx.emit(event);
+            if let Some(event) = event {
+                tx.emit(event);
+            }
             Ok(())
         })
         .await
@@ -128,11 +134,11 @@ impl Store {
         .await
     }
 
-    /// Lifts a pending session.
+    /// Lifts a pending session: it starts only now.
     ///
     /// # Errors
     /// The database fails; `NotFound` if there is no such pending session.
-    pub async fn upgrade_session(&self, key_hash: &str) -> StoreResult<()> {
+    pub async fn upgrade_session(&self, key_hash: &str, started: EventDraft) -> StoreResult<()> {
         let key = key_hash.to_string();
         self.write(move |tx| {
             let touched = tx.execute(
@@ -140,10 +146,10 @@ impl Store {
                 &[P::Text(&key)],
             )?;
             if touched == 0 {
-                Err(StoreError::NotFound)
-            } else {
-                Ok(())
+                return Err(StoreError::NotFound);
             }
+            tx.emit(started);
+            Ok(())
         })
         .await
     }
@@ -152,11 +158,11 @@ impl Store {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn end_session(&self, key_hash: &str, event: EventDraft) -> StoreResult<bool> {
+    pub async fn end_session(&self, key_hash: &str, event: Option<EventDraft>) -> StoreResult<bool> {
         let key = key_hash.to_string();
         self.write(move |tx| {
             let ended = tx.execute("DELETE FROM sessions WHERE key_hash = ?1", &[P::Text(&key)])? > 0;
-            if ended {
+            if let Some(event) = event.filter(|_| ended) {
                 tx.emit(event);
             }
             Ok(ended)
@@ -179,22 +185,34 @@ impl Store {
         .await
     }
 
-    /// Ends all sessions of one name, for example when its password changes.
+    /// Ends all sessions of one name, for example when its password changes. `event` makes the event of each.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn end_sessions_of(
+    pub async fn end_sessions_of<F>(
         &self,
         kind: SessionKind,
         name: &str,
         organization: &str,
-    ) -> StoreResult<u64> {
+        event: F,
+    ) -> StoreResult<()>
+    where
+        F: Fn(&StoredSession) -> EventDraft + Send + 'static,
+    {
         let (name, organization) = (name.to_string(), organization.to_string());
         self.write(move |tx| {
-            tx.execute(
-                "DELETE FROM sessions WHERE kind = ?1 AND name = ?2 AND organization = ?3",
-                &[P::Text(kind.word()), P::Text(&name), P::Text(&organization)],
-            )
+            let params = [P::Text(kind.word()), P::Text(&name), P::Text(&organization)];
+            let which = "WHERE kind = ?1 AND name = ?2 AND organization = ?3";
+            let ended = tx.sql().all(
+                &format!("SELECT {COLUMNS} FROM sessions {which}"),
+                &params,
+                read_row,
+            )?;
+            tx.execute(&format!("DELETE FROM sessions {which}"), &params)?;
+            for session in ended.iter().filter(|s| !s.pending) {
+                tx.emit(event(session));
+            }
+            Ok(())
         })
         .await
     }

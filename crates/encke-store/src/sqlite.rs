@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_reports.sql"),
     include_str!("../migrations/0005_collections.sql"),
     include_str!("../migrations/0006_statistics.sql"),
+    include_str!("../migrations/0007_sign_in.sql"),
 ];
 
 /// Tells the waiting caller how the commit went; runs after it.

@@ -286,6 +286,10 @@ impl Store {
                 "DELETE FROM sessions WHERE kind = 'user' AND name = ?1",
                 &[P::Text(&username)],
             )?;
+            tx.execute(
+                "DELETE FROM install_tokens WHERE username = ?1",
+                &[P::Text(&username)],
+            )?;
             cascade(tx, &username)?;
             tx.emit(event);
             Ok(old)

@@ -3,7 +3,10 @@
 //! They live inside the server configuration and change without a restart.
 
 use crate::app::App;
-use crate::auth::{Admin, find_admin, new_secret, qr_data_uri, secret_url, verify_code};
+use crate::auth::{
+    Admin, end_sessions_of, find_admin, new_secret, qr_data_uri, secret_url, throttled, totp_account,
+    verify_code,
+};
 use crate::table::{Call, Doc, Envelope, ListOf, Nobody, Route, done};
 use encke_api::account_keys::PASSWORD_FORMAT_ENCKE;
 use encke_api::constants::{
@@ -11,7 +14,8 @@ use encke_api::constants::{
 };
 use encke_api::form::{Json, NoParams};
 use encke_api::types::{
-    AdminAccountPropertiesResponse, AdminSecurityOptions, AllowedAdminUser, TotpRegeneratedResponse,
+    AdminAccountPropertiesResponse, AdminSecurityOptions, AllowedAdminUser, ServerConfigOptions,
+    TotpRegeneratedResponse,
 };
 use encke_api::{ApiError, ApiResult, params};
 use encke_store::{EventDraft, ReportOwner, SessionKind};
@@ -71,7 +75,7 @@ params! {
     }
 }
 
-fn event(kind: i64, actor: &str, admin: &AllowedAdminUser) -> EventDraft {
+pub(crate) fn event(kind: i64, actor: &str, admin: &AllowedAdminUser) -> EventDraft {
     EventDraft {
         actor: actor.to_string(),
         organization: admin.organization_id.clone(),
@@ -80,6 +84,22 @@ fn event(kind: i64, actor: &str, admin: &AllowedAdminUser) -> EventDraft {
         kind,
         data: Value::Null,
     }
+}
+
+/// An administrator's entry in a configuration that is being changed.
+///
+/// # Errors
+/// 403 when it is gone.
+pub(crate) fn change_own<'a>(
+    config: &'a mut ServerConfigOptions,
+    name: &str,
+    organization: &str,
+) -> ApiResult<&'a mut AllowedAdminUser> {
+    config
+        .admin_users
+        .iter_mut()
+        .find(|a| a.username == name && a.organization_id == organization)
+        .ok_or_else(ApiError::unauthorised)
 }
 
 async fn build(app: &App, name: &str, password: &str, organization: &str) -> ApiResult<AllowedAdminUser> {
@@ -165,6 +185,7 @@ async fn add(app: Arc<App>, caller: Admin, call: Call<NewAdmin>) -> ApiResult<En
 async fn delete(app: Arc<App>, caller: Admin, call: Call<DeleteAdmin>) -> ApiResult<Envelope> {
     let name = call.params.TargetUser;
     let target = name.clone();
+    let actor = caller.name.clone();
     let (tell, organization) = tokio::sync::oneshot::channel();
     app.change_config(move |config| {
         let Some(at) = config.admin_users.iter().position(|a| a.username == name) else {
@@ -186,10 +207,7 @@ async fn delete(app: Arc<App>, caller: Admin, call: Call<DeleteAdmin>) -> ApiRes
     })
     .await?;
     let organization = organization.await.unwrap_or_default();
-    app.store
-        .end_sessions_of(SessionKind::Admin, &target, &organization)
-        .await
-        .map_err(crate::app::store_error)?;
+    end_sessions_of(&app, &actor, SessionKind::Admin, &target, &organization).await?;
     let owner = ReportOwner {
         kind: SessionKind::Admin,
         name: target.clone(),
@@ -199,7 +217,6 @@ async fn delete(app: Arc<App>, caller: Admin, call: Call<DeleteAdmin>) -> ApiRes
         .delete_reports_of_owner(owner)
         .await
         .map_err(crate::app::store_error)?;
-    app.sessions.forget(SessionKind::Admin, &target);
     Ok(done())
 }
 
@@ -257,7 +274,7 @@ async fn set_properties(app: Arc<App>, caller: Admin, call: Call<SetProperties>)
         && wanted.password != OBSCURED;
     let mut hashed = None;
     if new_password {
-        if caller.permissions.prevent_change_password {
+        if caller.permissions.prevent_change_password && !caller.must_change_password {
             return Err(ApiError::forbidden(
                 "Your permissions do not allow changing the password",
             ));
@@ -268,22 +285,30 @@ async fn set_properties(app: Arc<App>, caller: Admin, call: Call<SetProperties>)
             let config = app.config();
             let admin = find_admin(&config.admin_users, &caller.name, &caller.organization)
                 .ok_or_else(ApiError::unauthorised)?;
-            if !app.passwords.verify(&admin.password, present).await? {
-                return Err(ApiError::forbidden(
+            throttled(&app, &call.origin, &caller.name, async {
+                if app.passwords.verify(&admin.password, present).await? {
+                    return Ok(());
+                }
+                Err(ApiError::forbidden(
                     "Changing the password needs the present one, as 'Password'",
-                ));
-            }
+                ))
+            })
+            .await?;
         }
         hashed = Some(app.passwords.create(&wanted.password).await?.0.to_text());
     }
     let changed = hashed.is_some();
     let (name, organization) = (caller.name.clone(), caller.organization.clone());
     app.change_config(move |config| {
-        let admin = config
-            .admin_users
-            .iter_mut()
-            .find(|a| a.username == caller.name && a.organization_id == caller.organization)
-            .ok_or_else(ApiError::unauthorised)?;
+        let admin = change_own(config, &caller.name, &caller.organization)?;
+        // Keys can be renamed and taken away here, never added, and the secret of the codes is not this call's.
+        admin.web_authn_registrations.retain_mut(|r| {
+            let kept = wanted.web_authn_registrations.iter().find(|w| w.id == r.id);
+            if let Some(kept) = kept {
+                r.description.clone_from(&kept.description);
+            }
+            kept.is_some()
+        });
         let enough = wanted.allow_password_login
             || (wanted.allow_password_and_totp_login && !admin.totp_key.is_empty())
             || (wanted.allow_password_and_web_authn_login && !admin.web_authn_registrations.is_empty());
@@ -301,25 +326,17 @@ async fn set_properties(app: Arc<App>, caller: Admin, call: Call<SetProperties>)
         admin.allow_password_and_totp_login = wanted.allow_password_and_totp_login;
         admin.allow_password_and_web_authn_login = wanted.allow_password_and_web_authn_login;
         admin.ip_whitelist = wanted.ip_whitelist;
-        // Keys can be taken away here, never added, and the secret of the codes is not this call's.
-        admin
-            .web_authn_registrations
-            .retain(|r| wanted.web_authn_registrations.contains(r));
         Ok(vec![event(SEVT_ACCOUNT_ADMIN_UPDATED, &admin.username, admin)])
     })
     .await?;
     if changed {
-        app.store
-            .end_sessions_of(SessionKind::Admin, &name, &organization)
-            .await
-            .map_err(crate::app::store_error)?;
-        app.sessions.forget(SessionKind::Admin, &name);
+        end_sessions_of(&app, &name, SessionKind::Admin, &name, &organization).await?;
     }
     Ok(done())
 }
 
 fn account_of(caller: &Admin) -> String {
-    format!("admin/{}/{}", caller.organization, caller.name)
+    totp_account(&caller.organization, &caller.name)
 }
 
 async fn regenerate_totp(
@@ -331,11 +348,7 @@ async fn regenerate_totp(
     let brand = crate::meta::brand_name(&app.config());
     let url = secret_url(&brand, &caller.name, &secret);
     app.change_config(move |config| {
-        let admin = config
-            .admin_users
-            .iter_mut()
-            .find(|a| a.username == caller.name && a.organization_id == caller.organization)
-            .ok_or_else(ApiError::unauthorised)?;
+        let admin = change_own(config, &caller.name, &caller.organization)?;
         admin.totp_key = wrapped;
         admin.totp_key_encryption_format = 100;
         Ok(vec![event(SEVT_ACCOUNT_ADMIN_UPDATED, &admin.username, admin)])
@@ -378,7 +391,8 @@ pub fn routes() -> Vec<Route> {
             "Lists all administrators.",
             list,
         )
-        .top_level(),
+        .top_level()
+        .denied_if(|p| p.prevent_edit_server_settings),
         Route::new(
             "AdminAdminUserNew",
             "/api/v1/admin/admin-user/new",
@@ -400,13 +414,15 @@ pub fn routes() -> Vec<Route> {
             "/api/v1/admin/account/properties",
             "Shows the caller's own permissions and log-in rules, secrets obscured.",
             properties,
-        ),
+        )
+        .before_password_change(),
         Route::new(
             "AdminAccountSetProperties",
             "/api/v1/admin/account/set-properties",
             "Changes the caller's own log-in rules and password.",
             set_properties,
-        ),
+        )
+        .before_password_change(),
         Route::new(
             "AdminAccountRegenerateTotp",
             "/api/v1/admin/account/regenerate-totp",

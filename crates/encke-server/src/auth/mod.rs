@@ -7,13 +7,14 @@ mod throttle;
 
 pub use codes::{UsedCodes, new_secret, qr_data_uri, secret_url, verify_code};
 pub use passwords::Passwords;
-pub(crate) use sessions::idle_seconds;
 pub use sessions::{Sessions, routes, sweep};
+pub(crate) use sessions::{end_sessions_of, idle_seconds};
 pub use throttle::Throttle;
+pub(crate) use throttle::default_protection;
 
 use crate::app::{App, store_error};
 use crate::origin::Origin;
-use crate::table::Request;
+use crate::table::{Request, Route};
 use encke_api::account_keys::PASSWORD_FORMAT_ENCKE;
 use encke_api::constants::{
     PASSWORD_FORMAT_PLAINTEXT, SEVT_ACCOUNT_ADMIN_LOGIN, SEVT_ACCOUNT_ADMIN_LOGIN_FAILED, SEVT_ACCOUNT_LOGIN,
@@ -22,7 +23,7 @@ use encke_api::constants::{
 use encke_api::endpoint::Caller;
 use encke_api::form::Form;
 use encke_api::types::{AdminUserPermissions, AllowedAdminUser, UserProfileConfig};
-use encke_api::{ApiError, ApiResult};
+use encke_api::{ApiError, ApiResult, SecondFactor};
 use encke_store::{EventDraft, Scope, SessionKind, StoredSession};
 use serde_json::Value;
 use std::sync::Arc;
@@ -37,11 +38,23 @@ pub struct Admin {
     pub organization: String,
     /// Permission flags.
     pub permissions: AdminUserPermissions,
+    /// Has to change the password before anything else.
+    pub must_change_password: bool,
     /// The session of the call, if it came with one.
     pub session: Option<Arc<StoredSession>>,
 }
 
 impl Admin {
+    fn of(admin: &AllowedAdminUser, session: Option<Arc<StoredSession>>) -> Self {
+        Self {
+            name: admin.username.clone(),
+            organization: admin.organization_id.clone(),
+            permissions: admin.permissions.clone(),
+            must_change_password: admin.require_password_change,
+            session,
+        }
+    }
+
     /// The rows this administrator may touch.
     #[must_use]
     pub fn scope(&self) -> Scope {
@@ -60,6 +73,8 @@ pub struct User {
     pub name: String,
     /// Organization; empty for the top level.
     pub organization: String,
+    /// Has to change the password before anything else. Never so in a session that an administrator started.
+    pub must_change_password: bool,
     /// The session of the call, if it came with one.
     pub session: Option<Arc<StoredSession>>,
 }
@@ -83,6 +98,24 @@ pub enum Principal {
     User(Box<User>),
 }
 
+impl Principal {
+    /// Refuses who has to change the password first.
+    ///
+    /// # Errors
+    /// 403 saying so.
+    pub(crate) fn check_password_is_kept(&self) -> ApiResult<()> {
+        let must_change = match self {
+            Principal::Nobody => false,
+            Principal::Admin(a) => a.must_change_password,
+            Principal::User(u) => u.must_change_password,
+        };
+        if must_change {
+            return Err(ApiError::forbidden("You have to change your password first"));
+        }
+        Ok(())
+    }
+}
+
 /// The credential fields of a form.
 struct Credentials<'a> {
     username: &'a str,
@@ -90,6 +123,9 @@ struct Credentials<'a> {
     password: &'a str,
     totp: &'a str,
     session_key: &'a str,
+    webauthn: &'a str,
+    /// The page the caller sees, where the call tells it.
+    self_address: Option<&'a str>,
 }
 
 impl<'a> Credentials<'a> {
@@ -101,6 +137,8 @@ impl<'a> Credentials<'a> {
             password: field("Password"),
             totp: field("TOTP"),
             session_key: field("SessionKey"),
+            webauthn: field("WebAuthnSign"),
+            self_address: form.get("SelfAddress"),
         }
     }
 }
@@ -109,22 +147,21 @@ impl<'a> Credentials<'a> {
 ///
 /// # Errors
 /// 403 `Unauthorised` without a hint at what was wrong, or 449 when only the second factor is missing.
-pub async fn authenticate(
-    app: &App,
-    request: &Request,
-    wanted: Caller,
-    allows_pending: bool,
-) -> ApiResult<Principal> {
+pub async fn authenticate(app: &App, request: &Request, route: &Route) -> ApiResult<Principal> {
+    let wanted = route.endpoint.caller;
     if wanted == Caller::Nobody {
         return Ok(Principal::Nobody);
     }
     let credentials = Credentials::of(&request.form);
+    let origin = &request.origin;
     match credentials.kind {
-        "SessionKey" => by_session(app, &credentials, &request.origin, wanted, allows_pending).await,
-        "Password" | "PasswordTOTP" => by_password(app, &credentials, &request.origin, wanted).await,
-        "PasswordWebAuthn" | "PasswordU2F" => Err(ApiError::unsupported(
-            "log-in with a security key is not available yet",
-        )),
+        "SessionKey" => by_session(app, &credentials, origin, wanted, route.allows_pending).await,
+        // A key that waits for its second factor, and the factor.
+        "TOTP" if route.allows_pending => by_session(app, &credentials, origin, wanted, true).await,
+        "Password" | "PasswordTOTP" | "PasswordWebAuthn" => {
+            by_password(app, &credentials, origin, wanted, route.starts_session).await
+        }
+        "PasswordU2F" => Err(ApiError::unsupported(crate::unsupported::U2F)),
         _ => Err(ApiError::unauthorised()),
     }
 }
@@ -141,12 +178,16 @@ pub async fn authenticate_fields(app: &App, fields: &[String; 5], origin: &Origi
         password,
         totp,
         session_key,
+        webauthn: "",
+        self_address: None,
     };
-    match kind.as_str() {
+    let principal = match kind.as_str() {
         "SessionKey" => by_session(app, &credentials, origin, Caller::Admin, false).await,
-        "Password" | "PasswordTOTP" => by_password(app, &credentials, origin, Caller::Admin).await,
+        "Password" | "PasswordTOTP" => by_password(app, &credentials, origin, Caller::Admin, false).await,
         _ => Err(ApiError::unauthorised()),
-    }
+    }?;
+    principal.check_password_is_kept()?;
+    Ok(principal)
 }
 
 /// The organization that a host name belongs to; empty for the top level. `None` when it is suspended.
@@ -178,7 +219,7 @@ async fn by_session(
         .await?
         .ok_or_else(ApiError::unauthorised)?;
     if session.pending && !allows_pending {
-        return Err(ApiError::second_factor_required());
+        return Err(ApiError::code_required());
     }
     match (session.kind, wanted) {
         (SessionKind::Admin, Caller::Admin | Caller::AdminOrUser) => {
@@ -187,12 +228,7 @@ async fn by_session(
                 .ok_or_else(ApiError::unauthorised)?;
             check_address(admin, origin)?;
             check_organization(app, &session.organization)?;
-            Ok(Principal::Admin(Box::new(Admin {
-                name: admin.username.clone(),
-                organization: admin.organization_id.clone(),
-                permissions: admin.permissions.clone(),
-                session: Some(session),
-            })))
+            Ok(Principal::Admin(Box::new(Admin::of(admin, Some(session)))))
         }
         (SessionKind::User, Caller::User | Caller::AdminOrUser) => {
             let stored = app
@@ -200,11 +236,12 @@ async fn by_session(
                 .profile(&Scope::All, &session.name)
                 .await
                 .map_err(|_| ApiError::unauthorised())?;
-            let profile = stored.parse().map_err(store_error)?;
+            let profile: UserProfileConfig = stored.parse().map_err(store_error)?;
             check_user(app, &profile)?;
             Ok(Principal::User(Box::new(User {
                 name: stored.username,
                 organization: stored.organization,
+                must_change_password: profile.require_password_change && session.started_by.is_empty(),
                 session: Some(session),
             })))
         }
@@ -217,16 +254,29 @@ async fn by_password(
     credentials: &Credentials<'_>,
     origin: &Origin,
     wanted: Caller,
+    starts_session: bool,
 ) -> ApiResult<Principal> {
     if credentials.username.is_empty() || credentials.password.is_empty() {
         return Err(ApiError::unauthorised());
     }
+    let check = check_password(app, credentials, origin, wanted, starts_session);
+    throttled(app, origin, credentials.username, check).await
+}
+
+/// Runs a check of credentials unless there were too many failures, and counts how it went.
+pub(crate) async fn throttled<T>(
+    app: &App,
+    origin: &Origin,
+    name: &str,
+    check: impl Future<Output = ApiResult<T>>,
+) -> ApiResult<T> {
     app.throttle
-        .check(&app.config().login_protection, origin.ip, credentials.username)?;
-    let result = check_password(app, credentials, origin, wanted).await;
-    if matches!(&result, Err(e) if e.status == 403) {
-        app.throttle
-            .failed(&app.config().login_protection, origin.ip, credentials.username);
+        .check(&app.config().login_protection, origin.ip, name)?;
+    let result = check.await;
+    match &result {
+        Ok(_) => app.throttle.succeeded(origin.ip, name),
+        Err(e) if e.status == 403 => app.throttle.failed(origin.ip, name),
+        Err(_) => {}
     }
     result
 }
@@ -236,6 +286,7 @@ async fn check_password(
     credentials: &Credentials<'_>,
     origin: &Origin,
     wanted: Caller,
+    starts_session: bool,
 ) -> ApiResult<Principal> {
     // A name that is both an administrator's and a user's is tried in this order.
     let mut tried = false;
@@ -246,7 +297,12 @@ async fn check_password(
             tried = true;
             match admin_by_password(app, admin, credentials, origin).await {
                 Err(e) if e.status == 403 && wanted == Caller::AdminOrUser => {}
-                Err(e) => return Err(e),
+                Err(mut e) => {
+                    if let Some(factor) = e.second_factor.as_mut().filter(|_| starts_session) {
+                        factor.session_key = Some(sessions::start_pending(app, admin).await?);
+                    }
+                    return Err(e);
+                }
                 Ok(admin) => return Ok(Principal::Admin(Box::new(admin))),
             }
         }
@@ -351,26 +407,81 @@ async fn admin_by_password(
         app.store.announce(event(SEVT_ACCOUNT_ADMIN_LOGIN_FAILED));
         return Err(ApiError::unauthorised());
     }
-    let account = format!("admin/{}/{}", admin.organization_id, admin.username);
-    let factors = Factors {
-        password: admin.allow_password_login,
-        totp: admin.allow_password_and_totp_login,
-        webauthn: admin.allow_password_and_web_authn_login,
-        totp_key: &admin.totp_key,
-    };
-    if let Err(e) = factors.check(app, &account, credentials) {
+    if !admin.allow_password_login
+        && let Err(e) = second_factor(app, admin, credentials, origin).await
+    {
         if e.status == 403 {
             app.store.announce(event(SEVT_ACCOUNT_ADMIN_LOGIN_FAILED));
         }
         return Err(e);
     }
     app.store.announce(event(SEVT_ACCOUNT_ADMIN_LOGIN));
-    Ok(Admin {
-        name: admin.username.clone(),
-        organization: admin.organization_id.clone(),
-        permissions: admin.permissions.clone(),
-        session: None,
-    })
+    Ok(Admin::of(admin, None))
+}
+
+/// How an administrator's one-time codes are told from others'.
+pub(crate) fn totp_account(organization: &str, name: &str) -> String {
+    format!("admin/{organization}/{name}")
+}
+
+/// Checks an administrator's second factor, whichever comes along of those that are allowed: they are alternatives,
+/// not requirements (reference, section 4.1).
+async fn second_factor(
+    app: &App,
+    admin: &AllowedAdminUser,
+    credentials: &Credentials<'_>,
+    origin: &Origin,
+) -> ApiResult<()> {
+    let totp = admin.allow_password_and_totp_login;
+    let webauthn = admin.allow_password_and_web_authn_login;
+    if webauthn && !credentials.webauthn.is_empty() {
+        return crate::webauthn::prove(app, admin, credentials.webauthn).await;
+    }
+    if totp && !credentials.totp.is_empty() {
+        let account = totp_account(&admin.organization_id, &admin.username);
+        return if verify_code(app, &account, &admin.totp_key, credentials.totp) {
+            Ok(())
+        } else {
+            Err(ApiError::unauthorised())
+        };
+    }
+    if !totp && !webauthn {
+        return Err(ApiError::unauthorised());
+    }
+    let challenge = if webauthn {
+        crate::webauthn::ask(app, admin, credentials.self_address, origin)?
+    } else {
+        None
+    };
+    Err(ApiError::second_factor_required(SecondFactor {
+        totp,
+        webauthn: challenge,
+        session_key: None,
+    }))
+}
+
+/// Checks the second factor of whoever holds a session that waits for it.
+///
+/// # Errors
+/// 403 for a wrong one, 429 after too many, 449 where none came along.
+async fn lift(app: &App, session: &StoredSession, form: &Form, origin: &Origin) -> ApiResult<()> {
+    let config = app.config();
+    let admin = find_admin(&config.admin_users, &session.name, &session.organization)
+        .ok_or_else(ApiError::unauthorised)?;
+    let credentials = Credentials::of(form);
+    let check = second_factor(app, admin, &credentials, origin);
+    let lifted = throttled(app, origin, &session.name, check).await;
+    if matches!(&lifted, Err(e) if e.status == 403) {
+        app.store.announce(EventDraft {
+            actor: admin.username.clone(),
+            organization: admin.organization_id.clone(),
+            username: None,
+            resource: origin.path.clone(),
+            kind: SEVT_ACCOUNT_ADMIN_LOGIN_FAILED,
+            data: Value::Null,
+        });
+    }
+    lifted
 }
 
 async fn user_by_password(
@@ -397,13 +508,7 @@ async fn user_by_password(
         return Err(ApiError::unauthorised());
     }
     check_user(app, profile)?;
-    let factors = Factors {
-        password: profile.allow_password_login,
-        totp: profile.allow_password_and_totp_login,
-        webauthn: false,
-        totp_key: &profile.totp_key,
-    };
-    if let Err(e) = factors.check(app, &format!("user/{}", profile.username), credentials) {
+    if let Err(e) = user_factor(app, profile, credentials) {
         if e.status == 403 {
             app.store.announce(event(SEVT_ACCOUNT_LOGIN_FAILED));
         }
@@ -413,38 +518,26 @@ async fn user_by_password(
     Ok(User {
         name: profile.username.clone(),
         organization: profile.organization_id.clone(),
+        must_change_password: profile.require_password_change,
         session: None,
     })
 }
 
-/// The sets of factors that are enough for an account: alternatives, not requirements (reference, section 4.1).
-pub struct Factors<'a> {
-    /// The password alone.
-    pub password: bool,
-    /// The password and a code.
-    pub totp: bool,
-    /// The password and a security key.
-    pub webauthn: bool,
-    /// The code's secret, wrapped with the server's key.
-    pub totp_key: &'a str,
-}
-
-impl Factors<'_> {
-    fn check(&self, app: &App, account: &str, credentials: &Credentials<'_>) -> ApiResult<()> {
-        if self.password {
-            return Ok(());
-        }
-        if self.totp && !credentials.totp.is_empty() {
-            let right = verify_code(app, account, self.totp_key, credentials.totp);
-            return if right {
-                Ok(())
-            } else {
-                Err(ApiError::unauthorised())
-            };
-        }
-        if self.totp || self.webauthn {
-            return Err(ApiError::second_factor_required());
-        }
+/// Checks what a user needs beside the password: nothing, or a one-time code.
+fn user_factor(app: &App, profile: &UserProfileConfig, credentials: &Credentials<'_>) -> ApiResult<()> {
+    if profile.allow_password_login {
+        return Ok(());
+    }
+    if !profile.allow_password_and_totp_login {
+        return Err(ApiError::unauthorised());
+    }
+    if credentials.totp.is_empty() {
+        return Err(ApiError::code_required());
+    }
+    let account = format!("user/{}", profile.username);
+    if verify_code(app, &account, &profile.totp_key, credentials.totp) {
+        Ok(())
+    } else {
         Err(ApiError::unauthorised())
     }
 }

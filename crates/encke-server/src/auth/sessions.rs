@@ -10,9 +10,9 @@ use encke_api::constants::{
 };
 use encke_api::endpoint::Role;
 use encke_api::form::NoParams;
-use encke_api::types::SessionKeyRegeneratedResponse;
+use encke_api::types::{AllowedAdminUser, SessionKeyRegeneratedResponse};
 use encke_api::{ApiError, ApiResult, params};
-use encke_store::{EventDraft, SessionKind, StoredSession};
+use encke_store::{EventDraft, SessionKind, StoreError, StoredSession};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,6 +22,8 @@ use std::time::Duration;
 const CACHED: u64 = 50_000;
 /// The last use is written to the store at most this often, in seconds.
 const TOUCH_EVERY: i64 = 60;
+/// A session waits this long for its second factor, in seconds.
+const PENDING: i64 = 300;
 /// Longest idle time that can be configured: two days.
 const MAX_IDLE: i64 = 48 * 3600;
 
@@ -73,6 +75,10 @@ impl Sessions {
             cached
         };
         let now = now();
+        if cached.session.pending && now - cached.session.created > PENDING {
+            self.end(app, &cached.session, None).await?;
+            return Ok(None);
+        }
         if now - cached.used.load(Ordering::Relaxed) > idle_seconds(app) {
             self.end(app, &cached.session, expire_event(&cached.session))
                 .await?;
@@ -91,7 +97,7 @@ impl Sessions {
         Ok(Some(cached.session.clone()))
     }
 
-    async fn end(&self, app: &App, session: &StoredSession, event: EventDraft) -> ApiResult<bool> {
+    async fn end(&self, app: &App, session: &StoredSession, event: Option<EventDraft>) -> ApiResult<bool> {
         let ended = app
             .store
             .end_session(&session.key_hash, event)
@@ -135,13 +141,55 @@ fn event(session: &StoredSession, actor: &str, admin: i64, user: i64) -> EventDr
     }
 }
 
-fn expire_event(session: &StoredSession) -> EventDraft {
-    event(
+/// A session that never got its second factor never began, so nothing tells of its end.
+fn expire_event(session: &StoredSession) -> Option<EventDraft> {
+    let expired = event(
         session,
         "",
         SEVT_ACCOUNT_ADMIN_SESSION_EXPIRE,
         SEVT_ACCOUNT_SESSION_EXPIRE,
-    )
+    );
+    (!session.pending).then_some(expired)
+}
+
+fn start_event(session: &StoredSession, actor: &str) -> EventDraft {
+    let data = json!({
+        "Username": session.name,
+        "OrganizationID": session.organization,
+        "SessionType": session.kind.word(),
+        "CreateTime": session.created,
+    });
+    let (admin, user) = (SEVT_ACCOUNT_ADMIN_SESSION_START, SEVT_ACCOUNT_SESSION_START);
+    EventDraft {
+        data,
+        ..event(session, actor, admin, user)
+    }
+}
+
+fn revoke_event(session: &StoredSession, actor: &str) -> EventDraft {
+    let (admin, user) = (SEVT_ACCOUNT_ADMIN_SESSION_REVOKE, SEVT_ACCOUNT_SESSION_REVOKE);
+    event(session, actor, admin, user)
+}
+
+/// Ends all sessions of one name.
+///
+/// # Errors
+/// 500 when the store fails.
+pub(crate) async fn end_sessions_of(
+    app: &App,
+    actor: &str,
+    kind: SessionKind,
+    name: &str,
+    organization: &str,
+) -> ApiResult<()> {
+    let actor = actor.to_string();
+    let told = move |session: &StoredSession| revoke_event(session, &actor);
+    app.store
+        .end_sessions_of(kind, name, organization, told)
+        .await
+        .map_err(store_error)?;
+    app.sessions.forget(kind, name);
+    Ok(())
 }
 
 /// Ends idle sessions now and then until the server stops.
@@ -167,14 +215,16 @@ pub async fn sweep(app: Arc<App>) {
     }
 }
 
-/// Starts a session and answers its key, the only time it is seen.
-async fn start(
+/// Keeps a new session and answers its key, the only time it is seen. `by` is an administrator who starts it for
+/// somebody else.
+async fn add(
     app: &App,
-    actor: &str,
+    by: Option<&Admin>,
     kind: SessionKind,
     name: &str,
     organization: &str,
-) -> ApiResult<Doc<SessionKeyRegeneratedResponse>> {
+    pending: bool,
+) -> ApiResult<String> {
     let mut bytes = [0u8; 32];
     getrandom::fill(&mut bytes).map_err(|_| ApiError::internal())?;
     let key = hex::encode(bytes);
@@ -183,21 +233,37 @@ async fn start(
         kind,
         name: name.to_string(),
         organization: organization.to_string(),
-        pending: false,
+        pending,
         created: now(),
         used: now(),
+        started_by: by.map(|a| a.name.clone()).unwrap_or_default(),
     };
-    let mut started = event(
-        &session,
-        actor,
-        SEVT_ACCOUNT_ADMIN_SESSION_START,
-        SEVT_ACCOUNT_SESSION_START,
-    );
-    started.data = json!({ "Username": name, "OrganizationID": organization, "SessionType": kind.word(), "CreateTime": session.created });
+    let actor = by.map_or(name, |a| &a.name);
+    let started = (!pending).then(|| start_event(&session, actor));
     app.store
         .add_session(session, started)
         .await
         .map_err(store_error)?;
+    Ok(key)
+}
+
+/// Starts a session that waits for its second factor.
+///
+/// # Errors
+/// 500 when the store fails.
+pub(super) async fn start_pending(app: &App, admin: &AllowedAdminUser) -> ApiResult<String> {
+    let (name, organization) = (&admin.username, &admin.organization_id);
+    add(app, None, SessionKind::Admin, name, organization, true).await
+}
+
+async fn start(
+    app: &App,
+    by: Option<&Admin>,
+    kind: SessionKind,
+    name: &str,
+    organization: &str,
+) -> ApiResult<Doc<SessionKeyRegeneratedResponse>> {
+    let key = add(app, by, kind, name, organization, false).await?;
     Ok(Doc(SessionKeyRegeneratedResponse {
         status: 200,
         message: "OK".into(),
@@ -237,14 +303,7 @@ async fn admin_start(
     call: Call<SessionStart>,
 ) -> ApiResult<Doc<SessionKeyRegeneratedResponse>> {
     let _ = call.params.SelfAddress;
-    start(
-        &app,
-        &admin.name,
-        SessionKind::Admin,
-        &admin.name,
-        &admin.organization,
-    )
-    .await
+    start(&app, None, SessionKind::Admin, &admin.name, &admin.organization).await
 }
 
 async fn admin_start_as_user(
@@ -255,7 +314,7 @@ async fn admin_start_as_user(
     let profile = crate::users::profile_of(&app, &admin.scope(), &call.params.TargetUser).await?;
     start(
         &app,
-        &admin.name,
+        Some(&admin),
         SessionKind::User,
         &profile.username,
         &profile.organization,
@@ -267,15 +326,27 @@ async fn admin_revoke(app: Arc<App>, admin: Admin, _: Call<NoParams>) -> ApiResu
     revoke(&app, &admin.name, admin.session.as_deref()).await
 }
 
-async fn admin_upgrade(app: Arc<App>, _: Admin, call: Call<SessionUpgrade>) -> ApiResult<Envelope> {
-    // A key that came with its second factor is whole from the start, so there is nothing to lift unless an external
-    // log-in left it pending.
-    let hash = StoredSession::hash_of(&call.params.SessionKey);
-    match app.store.session(&hash).await.map_err(store_error)? {
-        Some(s) if s.pending => Err(ApiError::second_factor_required()),
-        Some(_) => Ok(done()),
-        None => Err(ApiError::unauthorised()),
+async fn admin_upgrade(app: Arc<App>, admin: Admin, call: Call<SessionUpgrade>) -> ApiResult<Envelope> {
+    let session = app.sessions.find(&app, &call.params.SessionKey).await?;
+    let own = session.filter(|s| {
+        s.kind == SessionKind::Admin && s.name == admin.name && s.organization == admin.organization
+    });
+    let session = own.ok_or_else(ApiError::unauthorised)?;
+    if !session.pending {
+        return Ok(done());
     }
+    // Who signed in for this call by password has proved every factor with it.
+    if admin.session.is_some() {
+        super::lift(&app, &session, &call.form, &call.origin).await?;
+    }
+    let started = start_event(&session, &admin.name);
+    match app.store.upgrade_session(&session.key_hash, started).await {
+        // Two at once: one was first.
+        Ok(()) | Err(StoreError::NotFound) => {}
+        Err(e) => return Err(store_error(e)),
+    }
+    app.sessions.forget(SessionKind::Admin, &admin.name);
+    Ok(done())
 }
 
 async fn revoke(app: &App, actor: &str, session: Option<&StoredSession>) -> ApiResult<Envelope> {
@@ -284,13 +355,9 @@ async fn revoke(app: &App, actor: &str, session: Option<&StoredSession>) -> ApiR
             "Only a call with a session key can revoke its session",
         ));
     };
-    let ended = event(
-        session,
-        actor,
-        SEVT_ACCOUNT_ADMIN_SESSION_REVOKE,
-        SEVT_ACCOUNT_SESSION_REVOKE,
-    );
-    app.sessions.end(app, session, ended).await?;
+    app.sessions
+        .end(app, session, Some(revoke_event(session, actor)))
+        .await?;
     Ok(done())
 }
 
@@ -299,14 +366,7 @@ async fn user_start(
     user: User,
     _: Call<NoParams>,
 ) -> ApiResult<Doc<SessionKeyRegeneratedResponse>> {
-    start(
-        &app,
-        &user.name,
-        SessionKind::User,
-        &user.name,
-        &user.organization,
-    )
-    .await
+    start(&app, None, SessionKind::User, &user.name, &user.organization).await
 }
 
 async fn user_revoke(app: Arc<App>, user: User, _: Call<NoParams>) -> ApiResult<Envelope> {
@@ -319,8 +379,8 @@ async fn hybrid_start(
     _: Call<NoParams>,
 ) -> ApiResult<Doc<SessionKeyRegeneratedResponse>> {
     match principal {
-        Principal::Admin(a) => start(&app, &a.name, SessionKind::Admin, &a.name, &a.organization).await,
-        Principal::User(u) => start(&app, &u.name, SessionKind::User, &u.name, &u.organization).await,
+        Principal::Admin(a) => start(&app, None, SessionKind::Admin, &a.name, &a.organization).await,
+        Principal::User(u) => start(&app, None, SessionKind::User, &u.name, &u.organization).await,
         Principal::Nobody => Err(ApiError::unauthorised()),
     }
 }
@@ -334,7 +394,8 @@ pub fn routes() -> Vec<Route> {
             "/api/v1/admin/account/session-start",
             "Starts an administrator's session and answers its key.",
             admin_start,
-        ),
+        )
+        .starts_session(),
         Route::new(
             "AdminAccountSessionStartAsUser",
             "/api/v1/admin/account/session-start-as-user",
@@ -346,33 +407,38 @@ pub fn routes() -> Vec<Route> {
             "/api/v1/admin/account/session-revoke",
             "Ends the session whose key the call came with.",
             admin_revoke,
-        ),
+        )
+        .before_password_change(),
         Route::new(
             "AdminAccountSessionUpgrade",
             "/api/v1/admin/account/session-upgrade",
-            "Lifts a session that waits for its second factor.",
+            "Lifts a session that waits for its second factor: `TOTP` or `WebAuthnSign` comes along. Such a session comes with the 449 of the call that should have started one, and waits five minutes.",
             admin_upgrade,
         )
-        .allow_pending(),
+        .allow_pending()
+        .before_password_change(),
         Route::new(
             "UserWebSessionStart",
             "/api/v1/user/web/session/start",
             "Starts an end user's session and answers its key.",
             user_start,
         )
-        .roles(&[Role::Auth]),
+        .roles(&[Role::Auth])
+        .starts_session(),
         Route::new(
             "UserWebSessionRevoke",
             "/api/v1/user/web/session/revoke",
             "Ends the session whose key the call came with.",
             user_revoke,
         )
-        .roles(&[Role::Auth]),
+        .roles(&[Role::Auth])
+        .before_password_change(),
         Route::new(
             "HybridSessionStart",
             "/api/v1/hybrid/session/start",
             "Starts a session of whichever kind of account the credentials fit, administrators first.",
             hybrid_start,
-        ),
+        )
+        .starts_session(),
     ]
 }

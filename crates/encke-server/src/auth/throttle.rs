@@ -3,7 +3,7 @@
 
 use encke_api::types::LoginProtectionOptions;
 use encke_api::{ApiError, ApiResult};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -42,8 +42,12 @@ impl Throttle {
     /// Refuses while the pause lasts.
     ///
     /// # Errors
-    /// 403 naming the seconds to wait.
+    /// 429 naming the seconds to wait.
     pub fn check(&self, options: &LoginProtectionOptions, ip: IpAddr, name: &str) -> ApiResult<()> {
+        if !options.enabled {
+            return Ok(());
+        }
+        let ip = network(ip);
         let (threshold, cooldown) = limits(options);
         for (name, limit) in [(name, threshold), ("", threshold * ADDRESS_FACTOR)] {
             let Some(count) = self.counts.get(&(ip, name.to_string())) else {
@@ -64,8 +68,17 @@ impl Throttle {
         Ok(())
     }
 
+    /// Forgets the failures of a pair that logged in. Those of the address stay: it may own one of the accounts.
+    pub fn succeeded(&self, ip: IpAddr, name: &str) {
+        let pair = (network(ip), name.to_string());
+        if self.counts.contains_key(&pair) {
+            self.counts.invalidate(&pair);
+        }
+    }
+
     /// Counts a failure.
-    pub fn failed(&self, _: &LoginProtectionOptions, ip: IpAddr, name: &str) {
+    pub fn failed(&self, ip: IpAddr, name: &str) {
+        let ip = network(ip);
         for name in [name, ""] {
             let count = self.counts.get_with((ip, name.to_string()), Arc::default);
             count.failures.fetch_add(1, Ordering::Relaxed);
@@ -75,9 +88,27 @@ impl Throttle {
 }
 
 fn limits(options: &LoginProtectionOptions) -> (i64, i64) {
-    let or = |v: i64, default| if options.enabled && v > 0 { v } else { default };
+    let or = |v: i64, default| if v > 0 { v } else { default };
     (
         or(options.failure_threshold, DEFAULT_THRESHOLD),
         or(options.cooldown_seconds, DEFAULT_COOLDOWN),
     )
+}
+
+/// What a new server's configuration says.
+pub(crate) fn default_protection() -> LoginProtectionOptions {
+    LoginProtectionOptions {
+        enabled: true,
+        failure_threshold: DEFAULT_THRESHOLD,
+        cooldown_seconds: DEFAULT_COOLDOWN,
+        ..Default::default()
+    }
+}
+
+/// Whose address it is: one household or machine owns a whole /64 of IPv6.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        v4 => v4,
+    }
 }

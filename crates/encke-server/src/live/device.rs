@@ -2,6 +2,7 @@
 
 use super::Connection;
 use crate::app::{App, now, store_error};
+use crate::origin::Origin;
 use crate::users::profile_of;
 use encke_api::account_keys::{LoginKey, PASSWORD_FORMAT_ENCKE, StoredPassword};
 use encke_api::constants::{SEVT_ACCOUNT_LOGIN_FAILED, UNKNOWN_DEVICE_ERROR};
@@ -55,15 +56,9 @@ fn check_hello(hello: &Hello) -> ApiResult<()> {
 }
 
 /// Checks a device's first frame and registers the device if asked to. Answers the account.
-pub(super) async fn sign_in(app: &App, hello: &Hello, ip: IpAddr) -> ApiResult<StoredProfile> {
+pub(super) async fn sign_in(app: &App, hello: &Hello, origin: &Origin) -> ApiResult<StoredProfile> {
     check_hello(hello)?;
-    let protection = &app.config().login_protection;
-    app.throttle.check(protection, ip, &hello.username)?;
-    let result = check_and_register(app, hello).await;
-    if matches!(&result, Err(e) if e.status == 403) {
-        app.throttle.failed(protection, ip, &hello.username);
-    }
-    result
+    crate::auth::throttled(app, origin, &hello.username, check_and_register(app, hello)).await
 }
 
 async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile> {
@@ -95,7 +90,7 @@ async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile
     }
     if !profile.allow_password_login && profile.allow_password_and_totp_login {
         if hello.totp.is_empty() {
-            return Err(ApiError::second_factor_required());
+            return Err(ApiError::code_required());
         }
         let account = format!("user/{}", profile.username);
         if !crate::auth::verify_code(app, &account, &profile.totp_key, &hello.totp) {

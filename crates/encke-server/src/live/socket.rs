@@ -66,7 +66,7 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
         _ => return,
     };
     let refusal = match hello {
-        Ok(DeviceMessage::Hello(hello)) => match device::sign_in(&app, &hello, origin.ip).await {
+        Ok(DeviceMessage::Hello(hello)) => match device::sign_in(&app, &hello, &origin).await {
             Ok(stored) => {
                 let info = device::describe(&hello, origin.ip);
                 let (connection, outgoing) =

@@ -165,6 +165,14 @@ async fn restore_secrets(
 ) -> ApiResult<()> {
     for admin in &mut config.admin_users {
         let old = find_admin(&present.admin_users, &admin.username, &admin.organization_id);
+        // A key that signed since the document was fetched keeps its count.
+        for key in &mut admin.web_authn_registrations {
+            let known = old.and_then(|o| o.web_authn_registrations.iter().find(|r| r.id == key.id));
+            if let Some(known) = known {
+                let count = &mut key.credential.sign_count;
+                *count = known.credential.sign_count.max(*count);
+            }
+        }
         if admin.totp_key == OBSCURED {
             admin.totp_key = old.map(|o| o.totp_key.clone()).unwrap_or_default();
         }

@@ -224,11 +224,7 @@ async fn delete(app: Arc<App>, admin: Admin, call: Call<Delete>) -> ApiResult<En
         .map(|a| a.username.clone())
         .collect();
     for name in &admins {
-        app.store
-            .end_sessions_of(SessionKind::Admin, name, &id)
-            .await
-            .map_err(store_error)?;
-        app.sessions.forget(SessionKind::Admin, name);
+        crate::auth::end_sessions_of(&app, &admin.name, SessionKind::Admin, name, &id).await?;
         let owner = ReportOwner {
             kind: SessionKind::Admin,
             name: name.clone(),

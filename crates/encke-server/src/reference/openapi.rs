@@ -107,7 +107,11 @@ fn operation(endpoint: &Endpoint, spec: &Spec) -> Value {
         "description": format!("Caller: {}.", super::spec::caller_words(endpoint)),
         "responses": {
             "200": { "description": "The answer; or an envelope whose Status is 400 or more", "content": content },
-            "449": { "description": "The password is right but a second factor is missing",
+            "449": { "description": "The password is right but a second factor is missing; the headers tell which will do",
+                     "headers": {
+                         "X-Comet-TOTP-Requested": { "description": "1 where a one-time code will do", "schema": { "type": "string" } },
+                         "X-Comet-WebAuthn-Challenge": { "description": "A WebAuthnSignRequest as JSON text where a security key will do", "schema": { "type": "string" } },
+                     },
                      "content": { "application/json": { "schema": { "$ref": "#/components/schemas/CometAPIResponseMessage" } } } },
         },
     });
@@ -144,9 +148,10 @@ pub(super) fn document(table: &Table, spec: &Spec) -> Value {
             "type": "object",
             "properties": {
                 "Username": { "type": "string" },
-                "AuthType": { "type": "string", "enum": ["Password", "PasswordTOTP", "SessionKey"] },
+                "AuthType": { "type": "string", "enum": ["Password", "PasswordTOTP", "PasswordWebAuthn", "SessionKey"] },
                 "Password": { "type": "string" },
                 "TOTP": { "type": "string" },
+                "WebAuthnSign": { "type": "string", "description": "A WebAuthnSignResponse as JSON text" },
                 "SessionKey": { "type": "string" },
             },
             "required": ["Username", "AuthType"],

@@ -592,7 +592,8 @@ pub fn routes() -> Vec<Route> {
             "/api/v1/user/web/get-user-profile-and-hash",
             "Answers the caller's own profile with the hash for a guarded save.",
             user_get_profile_and_hash,
-        ),
+        )
+        .before_password_change(),
         Route::new(
             "UserWebSetProfileHash",
             "/api/v1/user/web/set-profile-hash",

@@ -169,12 +169,8 @@ async fn replace(
         },
     )
     .await?;
-    app.store
-        .end_sessions_of(SessionKind::User, &stored.username, &stored.organization)
-        .await
-        .map_err(store_error)?;
-    app.sessions.forget(SessionKind::User, &stored.username);
-    Ok(())
+    let (name, organization) = (&stored.username, &stored.organization);
+    crate::auth::end_sessions_of(app, actor, SessionKind::User, name, organization).await
 }
 
 async fn reset(app: Arc<App>, admin: Admin, call: Call<Reset>) -> ApiResult<Envelope> {
@@ -216,8 +212,6 @@ async fn own_reset(app: Arc<App>, user: User, call: Call<OwnReset>) -> ApiResult
         return Err(ApiError::bad_request("OldPassword must not be empty"));
     }
     // A session alone must not be enough to try passwords out.
-    let protection = &app.config().login_protection;
-    app.throttle.check(protection, call.origin.ip, &user.name)?;
     let scope = user.scope();
     let changed = replace(
         &app,
@@ -228,11 +222,9 @@ async fn own_reset(app: Arc<App>, user: User, call: Call<OwnReset>) -> ApiResult
         &p.NewPassword,
         false,
     );
-    let changed = changed.await;
-    if matches!(&changed, Err(e) if e.status == 403) {
-        app.throttle.failed(protection, call.origin.ip, &user.name);
-    }
-    changed.map(|()| done())
+    crate::auth::throttled(&app, &call.origin, &user.name, changed)
+        .await
+        .map(|()| done())
 }
 
 pub(super) fn routes() -> Vec<Route> {
@@ -248,6 +240,7 @@ pub(super) fn routes() -> Vec<Route> {
             "/api/v1/user/web/account/reset-password",
             "Gives the caller another password and wraps the vault keys anew. Ends the account's sessions.",
             own_reset,
-        ),
+        )
+        .before_password_change(),
     ]
 }

@@ -1,6 +1,7 @@
 //! A server with people, tenants and things in it: who calls, and which values are right for which parameter.
 
 use crate::answers::{Answer, PUBLISHED, STRUCTURES};
+use crate::support::authenticator::Authenticator;
 use crate::support::device::{Device, USER};
 use crate::support::{ADMIN, Server};
 use encke_api::endpoint::{Caller, Endpoint};
@@ -20,6 +21,8 @@ pub const SOUTH: &str = "org-south-9b2e";
 const WEST: &str = "org-west-77aa";
 /// Everybody's password but `dora`'s and the first administrator's.
 const PASSWORD: &str = "a-good-password";
+/// Where people see the console: security keys are bound to it.
+const PAGE: &str = "https://backup.example.org";
 /// A file that was uploaded.
 const UPLOAD: &[u8] = b"\x89PNG\r\n\x1a\n\0\xff not text";
 
@@ -443,6 +446,9 @@ impl World {
             "SetBucketValue" | "SetKeyHashFormat" | "SetKeyHashValue" | "ReplacementAutoVaultID" => {
                 return None;
             }
+            "SelfAddress" if path.contains("webauthn") => PAGE.into(),
+            "ChallengeID" => fact("challenge"),
+            "Credential" => fact("credential"),
             "Server" | "SelfAddress" | "NewURL" => self.server.url.clone(),
             "StorageProvider" => fact("provider"),
             "EmailAddress" | "Recipient" => "dora@example.com".into(),
@@ -558,6 +564,21 @@ impl World {
             if let Some(id) = all.as_object().and_then(|o| o.keys().next()) {
                 self.facts.insert("news", id.clone());
             }
+        }
+        if e.path.ends_with("webauthn/submit-challenge-response") {
+            let asked = self.server.call(
+                "/api/v1/admin/account/webauthn/request-registration-challenge",
+                &[
+                    ("SelfAddress", PAGE),
+                    ("Username", ADA.name),
+                    ("AuthType", "Password"),
+                    ("Password", ADA.password),
+                ],
+            );
+            let credential = Authenticator::new(PAGE).create(&asked["CredentialCreationOptions"]);
+            self.facts
+                .insert("challenge", asked["ChallengeID"].as_str().unwrap().into());
+            self.facts.insert("credential", credential);
         }
         let Some(device) = &mut self.device else { return };
         if e.params.iter().any(|p| p.name == "TargetID") && !device.is_running() {

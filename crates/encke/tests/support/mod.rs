@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
+pub mod authenticator;
 pub mod device;
 
 /// Name of the administrator of a test's server, and its password.
