@@ -34,6 +34,41 @@ fn reason(area: &str, path: &str) -> &'static str {
     }
 }
 
+/// The permission flags that guard a call once it is served (reference, section 4.4), so that nobody learns more from a
+/// missing call than from a present one.
+fn guarded(route: Route, path: &str) -> Route {
+    let is = |part: &str| path.starts_with("/api/v1/admin/") && path.contains(part);
+    if is("/constellation/") {
+        route.denied_if(|p| p.deny_constellation_role)
+    } else if is("/generate-client/") || is("/available-platforms") {
+        route.denied_if(|p| p.deny_software_build_role)
+    } else if is("/build-config/") {
+        route.denied_if(|p| p.deny_software_build_role || p.prevent_edit_server_settings)
+    } else if is("/request-storage-vault") {
+        route.denied_if(|p| p.prevent_request_storage_vault)
+    } else if is("/storage/ping-destination") {
+        route.denied_if(|p| p.deny_view_server_info)
+    } else if is("/meta/email-options/") || is("/meta/send-test-") {
+        route
+            .granted_if(|p| p.allow_edit_email_options)
+            .denied_if(|p| p.prevent_edit_server_settings)
+    } else if is("/remote-storage-vault/") {
+        route
+            .granted_if(|p| p.allow_edit_remote_storage)
+            .denied_if(|p| p.prevent_edit_server_settings)
+    } else if is("/webhook-options/") {
+        route
+            .granted_if(|p| p.allow_edit_webhooks)
+            .denied_if(|p| p.prevent_edit_server_settings)
+    } else if is("/external-auth-sources/") {
+        route
+            .granted_if(|p| p.allow_edit_external_auth_sources)
+            .denied_if(|p| p.prevent_edit_server_settings)
+    } else {
+        route
+    }
+}
+
 fn route<C: CallerKind + 'static>(name: &'static str, path: &'static str, why: &'static str) -> Route {
     Route::new(
         name,
@@ -71,7 +106,7 @@ pub fn routes(declared: &[Route]) -> Vec<Route> {
             "admin_or_user" => route::<Principal>(name, path, why),
             _ => route::<Nobody>(name, path, why),
         };
-        let mut route = route.responds(e["response"]["type"].as_str().unwrap_or_default());
+        let mut route = guarded(route, path).responds(e["response"]["type"].as_str().unwrap_or_default());
         if e["admin_only_toplevel"] == Value::Bool(true) {
             route = route.top_level();
         }

@@ -504,3 +504,44 @@ fn login_protection_does_what_the_configuration_says_and_spares_other_addresses(
     });
     assert!(guesses.into_iter().all(|s| s == 403), "switched off");
 }
+
+#[test]
+fn a_session_ends_by_itself_when_nobody_uses_it() {
+    let mut server = Server::start();
+    let start = || {
+        let started = server.call(START, &[]);
+        ok(&started)["SessionKey"].as_str().unwrap().to_string()
+    };
+    let keys = [start(), start()];
+    server.stop();
+    // Time passes: a little less than half an hour for one, a little more for the other.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = encke_store::Store::open(&server.data_dir.join("encke.db")).unwrap();
+    let hashes = keys.each_ref().map(|k| encke_store::StoredSession::hash_of(k));
+    let passed = store.write(move |tx| {
+        for (hash, seconds) in hashes.iter().zip([1700, 1900]) {
+            let params = [encke_store::sql::P::Int(seconds), encke_store::sql::P::Text(hash)];
+            tx.execute(
+                "UPDATE sessions SET used = used - ?1 WHERE key_hash = ?2",
+                &params,
+            )?;
+        }
+        Ok(())
+    });
+    runtime.block_on(passed).unwrap();
+    drop(store);
+    server.restart();
+    assert!(server.post(VERSION, &by_key(&keys[0], &[]))["Version"].is_string());
+    assert_eq!(server.post(VERSION, &by_key(&keys[1], &[]))["Status"], 403);
+    server.stop();
+    let store = encke_store::Store::open(&server.data_dir.join("encke.db")).unwrap();
+    let expired = store.read(|sql| {
+        let kind = encke_api::constants::SEVT_ACCOUNT_ADMIN_SESSION_EXPIRE;
+        let params = [encke_store::sql::P::Int(kind)];
+        sql.all("SELECT body FROM events WHERE type = ?1", &params, |row| {
+            Ok(row.text(0)?.to_string())
+        })
+    });
+    let expired = runtime.block_on(expired).unwrap();
+    assert_eq!(expired.len(), 1, "{expired:?}");
+}

@@ -232,6 +232,15 @@ async fn new(app: Arc<App>, admin: Admin, call: Call<New>) -> ApiResult<Doc<Crea
     }))
 }
 
+/// Refuses an administrator who is confined to other policies.
+fn check_may_change(admin: &Admin, id: &str) -> ApiResult<()> {
+    let allowed = &admin.permissions.allowed_user_policies;
+    if allowed.is_empty() || allowed.iter().any(|a| a == id) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden("Your permissions do not allow this policy"))
+}
+
 /// Saves a policy, over the present one of this id if the caller may see it. Answers its hash.
 async fn put(
     app: &App,
@@ -240,6 +249,7 @@ async fn put(
     mut policy: GroupPolicy,
     check_hash: Option<String>,
 ) -> ApiResult<String> {
+    check_may_change(admin, &id)?;
     check(&policy)?;
     place_in_organization(app, admin, &mut policy.organization_id)?;
     policy.modified_date = now();
@@ -293,6 +303,7 @@ async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Envelope
 
 async fn delete(app: Arc<App>, admin: Admin, call: Call<Target>) -> ApiResult<Envelope> {
     let (scope, actor, id) = (admin.scope(), admin.name.clone(), call.params.PolicyID);
+    check_may_change(&admin, &id)?;
     // Asked first, so that nothing is unlinked from a policy that the caller may not see.
     let _: Item<GroupPolicy> = app.store.item(&scope, &id).await.map_err(policy_error)?;
     loop {

@@ -196,6 +196,7 @@ async fn add_user(app: Arc<App>, admin: Admin, call: Call<AddUser>) -> ApiResult
         &admin.permissions.allowed_user_policies,
     )
     .await?;
+    rules::check_admin_edit(&admin, &UserProfileConfig::default(), &profile)?;
     let policy_hash = crate::policies::impose(&app, None, &mut profile).await?;
     profile.require_password_change =
         p.RequirePasswordChange == Some(1) || starts_on(profile.policy.mode_require_user_reset_password);

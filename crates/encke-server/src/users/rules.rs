@@ -131,7 +131,12 @@ pub(crate) fn check_admin_edit(
         )))
     };
     let policies = &may.allowed_user_policies;
-    if !policies.is_empty() && edited.policy_id != before.policy_id && !policies.contains(&edited.policy_id) {
+    // A new account has to be under one of them, too.
+    let is_new = before.username.is_empty();
+    if !policies.is_empty()
+        && (is_new || edited.policy_id != before.policy_id)
+        && !policies.contains(&edited.policy_id)
+    {
         return refused("this policy");
     }
     if may.prevent_delete_storage_vault
