@@ -43,6 +43,8 @@ workspace() {
 
 # Starts a program that tells its address: sets pid and url.
 launch() {
+    # Not what the one before has told.
+    : >"$work/out"
     "$@" >"$work/out" 2>>"$work/log" &
     pid=$!
     pids+=("$pid")

@@ -6,11 +6,15 @@ use bytes::Bytes;
 use encke_store::StoreResult;
 use std::future::Future;
 use std::ops::ControlFlow;
+use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Chunks that may wait for a slow reader; with [`CHUNK`] the bound of a list's memory.
 const CHUNKS_WAITING: usize = 4;
+/// A reader that takes nothing for this long has gone away: it holds a connection to the database.
+const STALL_TIME: Duration = Duration::from_secs(60);
 /// Bytes gathered before a chunk is sent.
 const CHUNK: usize = 64 * 1024;
 
@@ -18,6 +22,9 @@ const CHUNK: usize = 64 * 1024;
 pub struct ListWriter {
     buffer: Vec<u8>,
     empty: bool,
+    /// The reader went away, or stands still.
+    broken: bool,
+    runtime: Handle,
     send: mpsc::Sender<Result<Bytes, std::io::Error>>,
 }
 
@@ -57,11 +64,12 @@ impl ListWriter {
             return ControlFlow::Continue(());
         }
         let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK + CHUNK / 4));
-        match self.send.blocking_send(Ok(full.into())) {
-            Ok(()) => ControlFlow::Continue(()),
-            // The reader went away.
-            Err(_) => ControlFlow::Break(()),
+        let sent = self.send.send_timeout(Ok(full.into()), STALL_TIME);
+        if self.runtime.block_on(sent).is_ok() {
+            return ControlFlow::Continue(());
         }
+        self.broken = true;
+        ControlFlow::Break(())
     }
 }
 
@@ -95,9 +103,13 @@ where
         let writer = ListWriter {
             buffer: open,
             empty: true,
+            broken: false,
+            runtime: Handle::current(),
             send: send.clone(),
         };
         let last = match produce(writer).await {
+            // The connection is cut, so that what was sent does not look like a whole list.
+            Ok(writer) if writer.broken => Err(std::io::Error::other("the reader stands still")),
             Ok(mut writer) => {
                 writer.buffer.extend_from_slice(&close);
                 Ok(writer.buffer.into())

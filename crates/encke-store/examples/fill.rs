@@ -60,7 +60,9 @@ fn profile(template: &Value, account: u64) -> Value {
 }
 
 fn fill_accounts(db: &mut Connection, accounts: u64) -> Outcome {
-    let text: String = db.query_row("SELECT body FROM users WHERE username = 'template'", [], |r| r.get(0))?;
+    let text: String = db.query_row("SELECT body FROM users WHERE username = 'template'", [], |r| {
+        r.get(0)
+    })?;
     let template: Value = serde_json::from_str(&text)?;
     let tx = db.transaction()?;
     tx.execute_batch("CREATE TEMP TABLE copy AS SELECT * FROM users WHERE username = 'template'")?;
@@ -88,7 +90,7 @@ fn job(number: u64, jobs: u64, accounts: u64, now: i64) -> BackupJobDetail {
     let mut job = BackupJobDetail {
         guid: guid(0, number),
         username: name(account),
-        classification: if number % 20 == 0 { 4005 } else { 4001 },
+        classification: if number.is_multiple_of(20) { 4005 } else { 4001 },
         status,
         start_time: started,
         end_time: started + 40,

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-/// Readers at once. More than the cores of a small machine, so that a long list does not hold up short calls.
+/// Readers that stay open. More than the cores of a small machine, so that a long list does not hold up short calls.
 const READERS: usize = 8;
+/// Readers at once. A client that takes a long list slowly keeps its reader all the while, which must not stop the others.
+const MAX_READERS: usize = 128;
 /// Transactions waiting for the writer before callers have to wait themselves.
 const WRITE_QUEUE: usize = 1024;
 /// Transactions that share one write to the disk.
@@ -29,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_collections.sql"),
     include_str!("../migrations/0006_statistics.sql"),
     include_str!("../migrations/0007_sign_in.sql"),
+    include_str!("../migrations/0008_job_indexes.sql"),
 ];
 
 /// Tells the waiting caller how the commit went; runs after it.
@@ -38,8 +41,15 @@ type Job = Box<dyn FnOnce(&mut Tx) -> (bool, Finish) + Send>;
 
 pub(crate) struct Sqlite {
     writer: mpsc::Sender<Job>,
-    readers: Mutex<Vec<Connection>>,
+    path: PathBuf,
+    readers: Mutex<Readers>,
     returned: Condvar,
+}
+
+struct Readers {
+    idle: Vec<Connection>,
+    /// Idle ones, those in use, and those about to be opened.
+    open: usize,
 }
 
 impl Sqlite {
@@ -56,26 +66,50 @@ impl Sqlite {
             .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
             writer: send,
-            readers: Mutex::new(readers),
+            path: path.to_path_buf(),
+            readers: Mutex::new(Readers {
+                open: readers.len(),
+                idle: readers,
+            }),
             returned: Condvar::new(),
         })
     }
 
     pub(crate) fn read<T>(&self, work: impl FnOnce(&mut dyn Sql) -> StoreResult<T>) -> StoreResult<T> {
-        let mut connection = {
-            let mut pool = self.readers.lock();
-            loop {
-                if let Some(c) = pool.pop() {
-                    break c;
-                }
-                self.returned.wait(&mut pool);
-            }
-        };
+        let mut connection = self.reader()?;
         // The connection goes back whatever happens, else a fault in one reader would in time stop all of them.
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| read_once(&mut connection, work)));
-        self.readers.lock().push(connection);
+        {
+            let mut readers = self.readers.lock();
+            if readers.idle.len() < READERS {
+                readers.idle.push(connection);
+            } else {
+                readers.open -= 1;
+            }
+        }
         self.returned.notify_one();
         result.unwrap_or_else(|fault| std::panic::resume_unwind(fault))
+    }
+
+    /// A reader of its own: an idle one, else a new one, else the next that comes back.
+    fn reader(&self) -> StoreResult<Connection> {
+        {
+            let mut readers = self.readers.lock();
+            loop {
+                if let Some(connection) = readers.idle.pop() {
+                    return Ok(connection);
+                }
+                if readers.open < MAX_READERS {
+                    readers.open += 1;
+                    break;
+                }
+                self.returned.wait(&mut readers);
+            }
+        }
+        connect(&self.path, true).inspect_err(|_| {
+            self.readers.lock().open -= 1;
+            self.returned.notify_one();
+        })
     }
 
     pub(crate) async fn write<T, F>(&self, work: F) -> StoreResult<T>
@@ -124,7 +158,8 @@ fn connect(path: &Path, read_only: bool) -> StoreResult<Connection> {
         c.pragma_update(None, "synchronous", "FULL")?;
     }
     c.pragma_update(None, "foreign_keys", true)?;
-    c.pragma_update(None, "cache_size", -8192)?;
+    // KiB. There may be many readers, and the system keeps the file's pages for all of them.
+    c.pragma_update(None, "cache_size", if read_only { -2048 } else { -8192 })?;
     add_functions(&c)?;
     Ok(c)
 }
