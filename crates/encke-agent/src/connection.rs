@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::CancellationToken;
 
 /// Longest pause between two tries to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -28,7 +29,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(30);
 /// Requests worked on at once.
 const MAX_REQUESTS: usize = 32;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What a device tells when it signs in.
 #[derive(Default)]
@@ -48,6 +49,7 @@ fn hello(settings: &Settings, how: &SignIn) -> Hello {
         protocol: PROTOCOL,
         username: settings.username.clone(),
         login_key: settings.login_key().to_string(),
+        install_token: String::new(),
         totp: how.totp.to_string(),
         device_id: settings.device_id.clone(),
         register: how.register,
@@ -72,7 +74,16 @@ fn live_url(server: &str) -> AgentResult<String> {
 
 /// Connects and signs in.
 pub(crate) async fn sign_in(settings: &Settings, how: &SignIn<'_>) -> AgentResult<(Socket, ProfileAndHash)> {
-    let url = live_url(&settings.server)?;
+    let first = DeviceMessage::Hello(Box::new(hello(settings, how)));
+    match connect(&settings.server, &first).await? {
+        (socket, ServerMessage::Welcome { account, .. }) => Ok((socket, *account)),
+        _ => Err(AgentError::Protocol("neither welcomed nor refused".into())),
+    }
+}
+
+/// Connects, says the first frame, and answers what the server says to it.
+pub(crate) async fn connect(server: &str, first: &DeviceMessage) -> AgentResult<(Socket, ServerMessage)> {
+    let url = live_url(server)?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME))
         .max_frame_size(Some(MAX_FRAME));
@@ -84,8 +95,7 @@ pub(crate) async fn sign_in(settings: &Settings, how: &SignIn<'_>) -> AgentResul
             tracing::info!(error = %e, url, "the server can not be reached");
             AgentError::Offline
         })?;
-    let first = DeviceMessage::Hello(Box::new(hello(settings, how)));
-    send(&mut socket, &first).await?;
+    send(&mut socket, first).await?;
     loop {
         let frame = timeout(CONNECT_TIME, socket.next())
             .await
@@ -95,9 +105,8 @@ pub(crate) async fn sign_in(settings: &Settings, how: &SignIn<'_>) -> AgentResul
                 let message =
                     serde_json::from_str(text.as_str()).map_err(|e| AgentError::Protocol(e.to_string()))?;
                 return match message {
-                    ServerMessage::Welcome { account, .. } => Ok((socket, *account)),
                     ServerMessage::Refused { status, message } => Err(AgentError::Server { status, message }),
-                    _ => Err(AgentError::Protocol("neither welcomed nor refused".into())),
+                    message => Ok((socket, message)),
                 };
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -111,7 +120,7 @@ fn frame(message: &DeviceMessage) -> AgentResult<Message> {
     Ok(Message::Text(text.into()))
 }
 
-async fn send(socket: &mut Socket, message: &DeviceMessage) -> AgentResult<()> {
+pub(crate) async fn send(socket: &mut Socket, message: &DeviceMessage) -> AgentResult<()> {
     socket
         .send(frame(message)?)
         .await
@@ -148,14 +157,21 @@ pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCa
         while let Ok((_, answer)) = calls.try_recv() {
             let _ = answer.send(Err(AgentError::Offline));
         }
-        let mut random = [0u8; 1];
-        let _ = getrandom::fill(&mut random);
-        let wait = pause.mul_f32(0.5 + f32::from(random[0]) / 255.0);
-        tokio::select! {
-            () = agent.stopping.cancelled() => return,
-            () = sleep(wait) => {}
+        if !rest(&mut pause, &agent.stopping).await {
+            return;
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits before the next try, a little longer each time. Answers whether to try at all.
+pub(crate) async fn rest(pause: &mut Duration, stopping: &CancellationToken) -> bool {
+    let mut random = [0u8; 1];
+    let _ = getrandom::fill(&mut random);
+    let wait = pause.mul_f32(0.5 + f32::from(random[0]) / 255.0);
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
+    tokio::select! {
+        () = stopping.cancelled() => false,
+        () = sleep(wait) => true,
     }
 }
 
@@ -370,6 +386,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
         Request::UpdateLoginUrl { url, force } => {
             move_to(agent, agent.settings().with_server(&url), force).await
         }
+        Request::Register { .. } => Err(AgentError::Invalid("this device is registered already".into())),
         Request::DropConnection => Err(AgentError::Unsupported("dropping is done by the server".into())),
     }
 }

@@ -9,6 +9,7 @@ mod device;
 mod error;
 mod items;
 mod jobs;
+mod lobby;
 mod patterns;
 mod profile_cache;
 mod register;
@@ -17,7 +18,8 @@ mod spool;
 mod vaults;
 
 pub use error::{AgentError, AgentResult};
-pub use register::{Registration, register};
+pub use lobby::wait_in_lobby;
+pub use register::{Registration, register, register_by_token};
 pub use settings::{Settings, default_data_dir};
 pub use vaults::{VaultAccess, vault_access};
 

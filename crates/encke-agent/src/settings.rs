@@ -100,6 +100,14 @@ impl Settings {
     }
 }
 
+/// Makes sure that settings can be kept in a data folder.
+pub(crate) fn check_folder(data_dir: &Path) -> AgentResult<()> {
+    const TRIAL: &str = "trial";
+    write_private(data_dir, TRIAL, b"")?;
+    let path = data_dir.join(TRIAL);
+    fs::remove_file(&path).map_err(|error| AgentError::File { path, error })
+}
+
 /// Writes a file that only its owner may read, whole or not at all.
 pub(crate) fn write_private(data_dir: &Path, name: &str, content: &[u8]) -> AgentResult<()> {
     let path = data_dir.join(name);

@@ -1,7 +1,8 @@
 //! The live connection between a device and its server: JSON text frames over one WebSocket.
 //!
 //! The device speaks first ([`DeviceMessage::Hello`]), the server answers [`ServerMessage::Welcome`] or
-//! [`ServerMessage::Refused`] and closes. From then on each side may ask: the server sends
+//! [`ServerMessage::Refused`] and closes. A device without an account says [`DeviceMessage::Lobby`] instead, is
+//! answered [`ServerMessage::Waiting`], and is asked nothing but [`Request::Register`]. From then on each side may ask: the server sends
 //! [`ServerMessage::Request`] and gets a [`DeviceMessage::Reply`] of the same id, the device sends
 //! [`DeviceMessage::Call`] and gets a [`ServerMessage::Answer`]. A call is acknowledged only after it has been
 //! stored, and repeating one is harmless, so a device repeats what was not acknowledged before the connection broke.
@@ -41,6 +42,9 @@ pub struct Hello {
     pub totp: String,
     /// Stable id of the device, 1 to 64 letters, digits or `-`.
     pub device_id: String,
+    /// An install token in place of user name, login half and one-time code; registers the device.
+    #[serde(default)]
+    pub install_token: String,
     /// Registers the device if the account does not have it yet. Without it an unknown device is refused with
     /// `ERR_UNKNOWN_DEVICE`.
     pub register: bool,
@@ -60,12 +64,46 @@ pub struct Hello {
     pub running_jobs: Vec<String>,
 }
 
+/// First frame of a device that has no account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LobbyHello {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// As in [`Hello`].
+    pub device_id: String,
+    /// As in [`Hello`].
+    pub friendly_name: String,
+    /// As in [`Hello`].
+    pub client_version: String,
+    /// As in [`Hello`].
+    pub platform: String,
+    /// As in [`Hello`].
+    pub os: OSInfo,
+    /// As in [`Hello`].
+    pub time_zone: String,
+}
+
+/// What an install token stands for, in the welcome of the device that brought it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenKeys {
+    /// Account name.
+    pub username: String,
+    /// [`crate::account_keys::LoginKey::to_text`].
+    pub login_key: String,
+    /// [`crate::account_keys::WrappingKey::to_text`].
+    pub wrapping_key: String,
+    /// The address to use from now on; empty for the one the device came by.
+    pub server: String,
+}
+
 /// From device to server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum DeviceMessage {
     /// First frame.
     Hello(Box<Hello>),
+    /// First frame of a device that has no account.
+    Lobby(Box<LobbyHello>),
     /// Answer to [`ServerMessage::Request`].
     Reply {
         /// Of the request.
@@ -151,8 +189,16 @@ pub enum ServerMessage {
         account: Box<ProfileAndHash>,
         /// Unix seconds, for the device to notice a wrong clock.
         server_time: i64,
+        /// For a device that came with an install token.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keys: Option<Box<TokenKeys>>,
     },
-    /// The device is not logged in; the connection closes.
+    /// The device waits in the lobby.
+    Waiting {
+        /// New for each connection.
+        connection_id: String,
+    },
+    /// The device is not logged in, or has to leave the lobby; the connection closes.
     Refused {
         /// 403 for wrong credentials (do not retry), 449 for a missing second factor, 5xx to try again later.
         status: u16,
@@ -264,6 +310,15 @@ pub enum Request {
     },
     /// Close the connection; the device connects again. No body.
     DropConnection,
+    /// Leave the lobby and register with this account. No body.
+    Register {
+        /// Account name.
+        username: String,
+        /// In clear: the device alone can stretch it into the half that never leaves it.
+        password: String,
+        /// Six digits, where the account asks for them.
+        totp: String,
+    },
 }
 
 /// Reply body of a request that started a job.

@@ -36,6 +36,8 @@ pub struct App {
     pub reports: crate::reports::Reports,
     /// Devices on line.
     pub live: Registry,
+    /// Devices that wait for an account.
+    pub lobby: crate::installation::Lobby,
     /// The Storage Role's buckets.
     pub buckets: Buckets,
     /// Every endpoint.

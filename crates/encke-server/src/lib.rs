@@ -11,6 +11,7 @@ pub mod console;
 pub mod events;
 pub mod groups;
 pub mod http;
+pub mod installation;
 pub mod jobs;
 pub mod live;
 pub mod meta;

@@ -89,6 +89,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::admins::routes());
     routes.extend(crate::auth::routes());
     routes.extend(crate::groups::routes());
+    routes.extend(crate::installation::routes());
     routes.extend(crate::jobs::routes());
     routes.extend(crate::live::routes());
     routes.extend(crate::meta::routes());
@@ -150,6 +151,7 @@ impl Server {
             reports: crate::reports::Reports::new(&options.data_dir),
             data_dir: options.data_dir,
             live: Registry::default(),
+            lobby: crate::installation::Lobby::default(),
             table: Table::new(all_routes()),
             start_hash: uuid::Uuid::new_v4().to_string(),
             start_time: now(),
@@ -338,6 +340,9 @@ async fn prune(app: Arc<App>) {
         }
         let before = now() - crate::app::keep_days(&app.config()) * 86_400;
         crate::meta::prune_logs(&app.data_dir, before);
+        if let Err(e) = app.store.prune_install_tokens(now()).await {
+            tracing::warn!(error = %e, "expired install tokens could not be removed");
+        }
         if let Err(e) = app.store.prune_events(before).await {
             tracing::warn!(error = %e, "old events could not be removed");
         }

@@ -200,6 +200,18 @@ impl IntoReply for Numbers {
     }
 }
 
+/// A text, as a JSON string.
+pub struct Text(pub String);
+
+impl IntoReply for Text {
+    fn wire_name() -> String {
+        "string".into()
+    }
+    fn into_reply(self) -> ApiResult<Reply> {
+        json(&self.0)
+    }
+}
+
 /// An answer of our own endpoints, which no published structure describes.
 pub struct Own<T>(pub T);
 

@@ -23,7 +23,6 @@ fn reason(area: &str, path: &str) -> &'static str {
         "constellation" => "the Constellation Role is not available yet",
         "email_reports" => "e-mail is not available yet",
         "external_auth_sources" => "log-in through LDAP or OpenID Connect is not available yet",
-        "install_tokens" => "install tokens and the lobby are not available yet",
         "psa" => "PSA systems are not connected yet",
         "replication" => "replication is not available yet",
         "self_backup" => "self-backup is not available yet",

@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use encke_agent::{Agent, Registration, Settings, default_data_dir, register, vault_access};
+use encke_agent::{
+    Agent, AgentError, Registration, Settings, default_data_dir, register, register_by_token, vault_access,
+    wait_in_lobby,
+};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -25,14 +28,33 @@ enum AgentCommand {
         #[arg(long)]
         server: String,
         /// Account name.
-        #[arg(long)]
-        user: String,
+        #[arg(long, required_unless_present = "token")]
+        user: Option<String>,
+        /// An install token in place of the account's name and password.
+        #[arg(long, env = "ENCKE_INSTALL_TOKEN", hide_env_values = true, conflicts_with_all = ["user", "password_file"])]
+        token: Option<String>,
         /// File whose first line is the account's password; else the variable ENCKE_PASSWORD, else it is asked for.
         #[arg(long)]
         password_file: Option<PathBuf>,
         /// Six digits, where the account asks for them.
         #[arg(long, default_value = "")]
         totp: String,
+        /// Another name than this machine's own.
+        #[arg(long)]
+        device_name: Option<String>,
+        /// Another id than this machine's own.
+        #[arg(long)]
+        device_id: Option<String>,
+        /// Do not let the server's users see file names.
+        #[arg(long)]
+        no_filenames: bool,
+    },
+    /// Wait in a server's lobby until an administrator gives this machine an account, then do as `run`. A machine that
+    /// is registered already runs at once.
+    Lobby {
+        /// The server's address, such as `https://backup.example.org`.
+        #[arg(long)]
+        server: String,
         /// Another name than this machine's own.
         #[arg(long)]
         device_name: Option<String>,
@@ -74,6 +96,24 @@ fn ask_password(user: &str) -> anyhow::Result<String> {
     Ok(line.trim_end_matches(['\n', '\r']).to_string())
 }
 
+fn tell_registered(settings: &Settings) {
+    println!(
+        "registered as device {} of account {}",
+        settings.device_id, settings.username
+    );
+}
+
+/// Cancelled when the system asks the process to stop.
+fn stopping() -> anyhow::Result<CancellationToken> {
+    let stopping = CancellationToken::new();
+    let (signal, stop) = (stopping.clone(), crate::serve::stop_signal()?);
+    tokio::spawn(async move {
+        stop.await;
+        signal.cancel();
+    });
+    Ok(stopping)
+}
+
 /// Runs the command.
 pub fn run(args: AgentArgs) -> anyhow::Result<()> {
     let data_dir = args.data_dir.unwrap_or_else(default_data_dir);
@@ -82,14 +122,17 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
         AgentCommand::Register {
             server,
             user,
+            token,
             password_file,
             totp,
             device_name,
             device_id,
             no_filenames,
         } => {
+            let user = user.unwrap_or_default();
             let password = match password_file {
                 Some(path) => crate::vault::first_line(&path)?,
+                None if token.is_some() => String::new(),
                 None => match std::env::var("ENCKE_PASSWORD") {
                     Ok(password) => password,
                     Err(_) => ask_password(&user)?,
@@ -105,21 +148,44 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
                 allows_filenames: !no_filenames,
             };
             let settings = runtime
-                .block_on(register(&registration, &data_dir))
+                .block_on(async {
+                    match &token {
+                        Some(token) => register_by_token(&registration, token, &data_dir).await,
+                        None => register(&registration, &data_dir).await,
+                    }
+                })
                 .context("this device could not be registered")?;
-            println!(
-                "registered as device {} of account {}",
-                settings.device_id, settings.username
-            );
+            tell_registered(&settings);
         }
-        AgentCommand::Run => runtime.block_on(async {
-            let stopping = CancellationToken::new();
-            let (signal, stop) = (stopping.clone(), crate::serve::stop_signal()?);
-            tokio::spawn(async move {
-                stop.await;
-                signal.cancel();
-            });
+        AgentCommand::Lobby {
+            server,
+            device_name,
+            device_id,
+            no_filenames,
+        } => runtime.block_on(async {
+            let stopping = stopping()?;
+            if let Err(AgentError::NotRegistered) = Settings::load(&data_dir) {
+                let place = Registration {
+                    server: &server,
+                    username: "",
+                    password: "",
+                    totp: "",
+                    device_id: device_id.as_deref(),
+                    device_name: device_name.as_deref(),
+                    allows_filenames: !no_filenames,
+                };
+                let settings = wait_in_lobby(&place, &data_dir, &stopping)
+                    .await
+                    .context("this device can not wait in the lobby")?;
+                let Some(settings) = settings else { return Ok(()) };
+                tell_registered(&settings);
+            }
             Agent::run(&data_dir, stopping)
+                .await
+                .context("the agent could not run")
+        })?,
+        AgentCommand::Run => runtime.block_on(async {
+            Agent::run(&data_dir, stopping()?)
                 .await
                 .context("the agent could not run")
         })?,

@@ -27,25 +27,23 @@ fn event(kind: i64, profile: &UserProfileConfig, resource: &str, data: Value) ->
     }
 }
 
-fn check_hello(hello: &Hello) -> ApiResult<()> {
-    if hello.protocol != PROTOCOL {
+/// Refuses what a device may not tell about itself.
+///
+/// # Errors
+/// 400 saying what.
+pub(crate) fn check_description(protocol: u32, device_id: &str, texts: &[&String]) -> ApiResult<()> {
+    if protocol != PROTOCOL {
         return Err(ApiError::bad_request(format!(
-            "This server speaks version {PROTOCOL} of the device protocol, the device {}",
-            hello.protocol
+            "This server speaks version {PROTOCOL} of the device protocol, the device {protocol}"
         )));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if hello.device_id.is_empty() || hello.device_id.len() > 64 || !hello.device_id.chars().all(plain) {
+    if device_id.is_empty() || device_id.len() > 64 || !device_id.chars().all(plain) {
         return Err(ApiError::bad_request(
             "A device id has 1 to 64 letters, digits or -",
         ));
     }
-    for text in [
-        &hello.friendly_name,
-        &hello.client_version,
-        &hello.platform,
-        &hello.time_zone,
-    ] {
+    for text in texts {
         if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
             return Err(ApiError::bad_request(
                 "A device's description has at most 255 bytes and no control characters",
@@ -57,8 +55,21 @@ fn check_hello(hello: &Hello) -> ApiResult<()> {
 
 /// Checks a device's first frame and registers the device if asked to. Answers the account.
 pub(super) async fn sign_in(app: &App, hello: &Hello, origin: &Origin) -> ApiResult<StoredProfile> {
-    check_hello(hello)?;
     crate::auth::throttled(app, origin, &hello.username, check_and_register(app, hello)).await
+}
+
+/// Refuses a first frame that can not be right.
+pub(super) fn check_hello(hello: &Hello) -> ApiResult<()> {
+    let h = hello;
+    let texts = [&h.friendly_name, &h.client_version, &h.platform, &h.time_zone];
+    check_description(h.protocol, &h.device_id, &texts)
+}
+
+/// Whether a login half is that of the account's present password.
+pub(crate) fn still_right(profile: &UserProfileConfig, login_key: &str) -> bool {
+    profile.password_format == PASSWORD_FORMAT_ENCKE
+        && StoredPassword::from_text(&profile.password_hash)
+            .is_ok_and(|s| LoginKey::from_text(login_key).is_ok_and(|k| s.matches(&k)))
 }
 
 async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile> {
@@ -66,10 +77,7 @@ async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile
         .await
         .map_err(|_| ApiError::unauthorised())?;
     let profile = stored.parse().map_err(store_error)?;
-    let right = profile.password_format == PASSWORD_FORMAT_ENCKE
-        && StoredPassword::from_text(&profile.password_hash)
-            .is_ok_and(|s| LoginKey::from_text(&hello.login_key).is_ok_and(|k| s.matches(&k)));
-    if !right {
+    if !still_right(&profile, &hello.login_key) {
         app.store.announce(event(
             SEVT_ACCOUNT_LOGIN_FAILED,
             &profile,
@@ -97,10 +105,14 @@ async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile
             return Err(ApiError::unauthorised());
         }
     }
-    register(app, hello).await
+    register(app, &hello.username, hello).await
 }
 
-async fn register(app: &App, hello: &Hello) -> ApiResult<StoredProfile> {
+/// Adds a device to an account.
+///
+/// # Errors
+/// 403 where there is no room for it.
+pub(crate) async fn register(app: &App, username: &str, hello: &Hello) -> ApiResult<StoredProfile> {
     let name = if hello.friendly_name.is_empty() {
         &hello.device_id
     } else {
@@ -114,7 +126,7 @@ async fn register(app: &App, hello: &Hello) -> ApiResult<StoredProfile> {
         client_version: hello.client_version.clone(),
         ..Default::default()
     };
-    crate::users::change(app, &hello.username, &hello.username, |profile| {
+    crate::users::change(app, username, username, |profile| {
         if profile.maximum_devices > 0
             && profile.devices.len() >= usize::try_from(profile.maximum_devices).unwrap_or(usize::MAX)
         {
@@ -135,9 +147,9 @@ async fn register(app: &App, hello: &Hello) -> ApiResult<StoredProfile> {
 }
 
 /// What lists of live connections show of a device.
-pub(super) fn describe(hello: &Hello, ip: IpAddr) -> LiveUserConnection {
+pub(super) fn describe(hello: &Hello, username: &str, ip: IpAddr) -> LiveUserConnection {
     LiveUserConnection {
-        username: hello.username.clone(),
+        username: username.to_string(),
         device_id: hello.device_id.clone(),
         reported_version: hello.client_version.clone(),
         reported_platform: hello.platform.clone(),

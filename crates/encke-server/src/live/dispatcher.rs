@@ -426,6 +426,8 @@ async fn update_login_password<C: Asker>(
         password: p.NewPassword,
     };
     ask(&app, &who, &p.TargetID, request).await?;
+    // It connects anew with them: nobody should still be handed the connection that ends.
+    app.live.remove(&p.TargetID);
     Ok(done())
 }
 
@@ -439,6 +441,8 @@ async fn update_login_url(app: Arc<App>, who: Admin, call: Call<NewUrl>) -> ApiR
         force: p.Force == Some(true),
     };
     ask(&app, &who, &p.TargetID, request).await?;
+    // It connects anew with them: nobody should still be handed the connection that ends.
+    app.live.remove(&p.TargetID);
     Ok(done())
 }
 

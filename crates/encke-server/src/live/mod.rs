@@ -6,7 +6,9 @@ mod device;
 mod dispatcher;
 mod socket;
 
+pub(crate) use device::{check_description, register, still_right};
 pub use dispatcher::routes;
+pub(crate) use socket::{frame, pump};
 pub use socket::{login_parameters, upgrade};
 
 use encke_api::live::{Request, ServerMessage};

@@ -2,15 +2,16 @@
 
 use super::{Connection, DeviceReply, device};
 use crate::app::{App, now};
+use crate::installation::Taken;
 use crate::origin::Origin;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
 use encke_api::account_keys::Stretching;
 use encke_api::constants::{SEVT_DEVICE_LIVE_CONNECT, SEVT_DEVICE_LIVE_DISCONNECT};
 use encke_api::form::Form;
-use encke_api::live::{DeviceMessage, HEARTBEAT_SECONDS, MAX_FRAME, ProfileAndHash, ServerMessage};
+use encke_api::live::{DeviceMessage, HEARTBEAT_SECONDS, Hello, MAX_FRAME, ProfileAndHash, ServerMessage};
 use encke_api::{ApiError, ApiResult};
-use encke_store::{EventDraft, Scope};
+use encke_store::{EventDraft, Scope, StoredProfile};
 use futures_util::{SinkExt, StreamExt};
 use hmac::{Hmac, Mac};
 use serde_json::Value;
@@ -56,7 +57,8 @@ pub fn upgrade(app: Arc<App>, origin: Origin, ws: WebSocketUpgrade) -> Response 
         .into_response()
 }
 
-fn frame(message: &ServerMessage) -> Message {
+/// A frame as it goes out.
+pub(crate) fn frame(message: &ServerMessage) -> Message {
     Message::Text(serde_json::to_string(message).unwrap_or_default().into())
 }
 
@@ -66,9 +68,15 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
         _ => return,
     };
     let refusal = match hello {
-        Ok(DeviceMessage::Hello(hello)) => match device::sign_in(&app, &hello, &origin).await {
-            Ok(stored) => {
-                let info = device::describe(&hello, origin.ip);
+        Ok(DeviceMessage::Lobby(hello)) => match crate::installation::enter(&app, *hello, &origin) {
+            Ok((waiting, outgoing)) => {
+                return crate::installation::stay(&app, &waiting, socket, outgoing).await;
+            }
+            Err(e) => e,
+        },
+        Ok(DeviceMessage::Hello(hello)) => match sign_in(&app, &hello, &origin).await {
+            Ok((stored, token)) => {
+                let info = device::describe(&hello, &stored.username, origin.ip);
                 let (connection, outgoing) =
                     Connection::new(stored.organization.clone(), info, hello.running_jobs);
                 match app.live.add(connection.clone()) {
@@ -80,11 +88,14 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
                                 hash: stored.hash,
                             }),
                             server_time: now(),
+                            keys: token.as_ref().map(|t| Box::new(t.keys.clone())),
                         });
                         if let Ok(welcome) = welcome
                             && socket.send(frame(&welcome)).await.is_ok()
                         {
                             run(&app, &connection, socket, outgoing).await;
+                        } else if let Some(token) = token {
+                            token.give_back(&app).await;
                         }
                         app.live.remove(&connection.id);
                         return;
@@ -106,6 +117,16 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
     let _ = socket.send(Message::Close(None)).await;
 }
 
+/// Signs a device in, by its own keys or by an install token.
+async fn sign_in(app: &App, hello: &Hello, origin: &Origin) -> ApiResult<(StoredProfile, Option<Taken>)> {
+    device::check_hello(hello)?;
+    if hello.install_token.is_empty() {
+        return Ok((device::sign_in(app, hello, origin).await?, None));
+    }
+    let (stored, token) = crate::installation::redeem(app, hello, origin).await?;
+    Ok((stored, Some(token)))
+}
+
 fn connection_event(kind: i64, connection: &Connection) -> EventDraft {
     EventDraft {
         actor: connection.info.username.clone(),
@@ -118,6 +139,24 @@ fn connection_event(kind: i64, connection: &Connection) -> EventDraft {
 }
 
 async fn run(
+    app: &Arc<App>,
+    connection: &Arc<Connection>,
+    socket: WebSocket,
+    outgoing: tokio::sync::mpsc::Receiver<ServerMessage>,
+) {
+    app.store
+        .announce(connection_event(SEVT_DEVICE_LIVE_CONNECT, connection));
+    tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device on line");
+    pump(app, connection, socket, outgoing).await;
+    app.live.remove(&connection.id);
+    app.store
+        .announce(connection_event(SEVT_DEVICE_LIVE_DISCONNECT, connection));
+    tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device off line");
+}
+
+/// Carries frames both ways until one side ends the connection. A device of the lobby has no user name, and may only
+/// answer.
+pub(crate) async fn pump(
     app: &Arc<App>,
     connection: &Arc<Connection>,
     socket: WebSocket,
@@ -144,9 +183,6 @@ async fn run(
         stop.cancel();
         let _ = timeout(Duration::from_secs(5), sink.send(Message::Close(None))).await;
     });
-    app.store
-        .announce(connection_event(SEVT_DEVICE_LIVE_CONNECT, connection));
-    tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device on line");
     let silence = Duration::from_secs(3 * HEARTBEAT_SECONDS);
     loop {
         let next = tokio::select! {
@@ -177,7 +213,7 @@ async fn run(
                     },
                 );
             }
-            Ok(DeviceMessage::Call { id, call }) => {
+            Ok(DeviceMessage::Call { id, call }) if !connection.info.username.is_empty() => {
                 let (status, message, body) = match device::serve(app, connection, call).await {
                     Ok(body) => (200, "OK".to_string(), body),
                     Err(e) => (e.status, e.message, Value::Null),
@@ -194,7 +230,7 @@ async fn run(
                     break;
                 }
             }
-            Ok(DeviceMessage::Hello(_)) | Err(_) => {
+            _ => {
                 tracing::warn!(device = %connection.info.device_id, "a device sent a frame that can not be read");
                 break;
             }
@@ -202,8 +238,4 @@ async fn run(
     }
     closing.cancel();
     let _ = writer.await;
-    app.live.remove(&connection.id);
-    app.store
-        .announce(connection_event(SEVT_DEVICE_LIVE_DISCONNECT, connection));
-    tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device off line");
 }

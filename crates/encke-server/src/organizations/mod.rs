@@ -269,32 +269,36 @@ async fn export(app: Arc<App>, _: Admin, call: Call<Export>) -> ApiResult<Envelo
     Ok(done())
 }
 
+/// The address that devices of an organization log in at.
+///
+/// # Errors
+/// 400 where nothing tells one.
+pub(crate) fn login_url_of(app: &App, id: &str) -> ApiResult<String> {
+    let config = app.config();
+    let (branding, host) = if id.is_empty() {
+        (config.branding.clone(), None)
+    } else {
+        let organization = known(app, id)?;
+        let host = organization.hosts.first().cloned();
+        (organization.branding, host)
+    };
+    match host {
+        _ if !branding.default_login_server_url.is_empty() => Ok(branding.default_login_server_url),
+        Some(host) => Ok(format!("https://{host}/")),
+        None if id.is_empty() => Ok(format!("{}/", app.local_url)),
+        None => Err(ApiError::bad_request(
+            "The organization has neither a host name nor a DefaultLoginServerURL",
+        )),
+    }
+}
+
 async fn login_url(
     app: Arc<App>,
     _: Admin,
     call: Call<LoginUrl>,
 ) -> ApiResult<Doc<OrganizationLoginURLResponse>> {
-    let id = call.params.OrganizationID;
-    let config = app.config();
-    let (branding, host) = if id.is_empty() {
-        (config.branding.clone(), None)
-    } else {
-        let organization = known(&app, &id)?;
-        let host = organization.hosts.first().cloned();
-        (organization.branding, host)
-    };
-    let url = match host {
-        _ if !branding.default_login_server_url.is_empty() => branding.default_login_server_url,
-        Some(host) => format!("https://{host}/"),
-        None if id.is_empty() => format!("{}/", app.local_url),
-        None => {
-            return Err(ApiError::bad_request(
-                "The organization has neither a host name nor a DefaultLoginServerURL",
-            ));
-        }
-    };
     Ok(Doc(OrganizationLoginURLResponse {
-        login_url: url,
+        login_url: login_url_of(&app, &call.params.OrganizationID)?,
         ..Default::default()
     }))
 }

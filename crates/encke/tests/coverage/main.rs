@@ -297,7 +297,10 @@ fn what_is_right_is_answered_with_the_published_structure() {
         let before = world.start_hash();
         let (mut fields, mut answer) = world.call_rightly(e);
         // The device was about to connect anew; a connection is named by an id of its own.
-        while answer.failure() == Some((403, "Unauthorised")) && e.path.contains("dispatcher") && tries < 20 {
+        while matches!(answer.failure(), Some((403, "Unauthorised") | (503, _)))
+            && e.path.contains("dispatcher")
+            && tries < 20
+        {
             tries += 1;
             (fields, answer) = world.call_rightly(e);
         }

@@ -23,6 +23,8 @@ const WEST: &str = "org-west-77aa";
 const PASSWORD: &str = "a-good-password";
 /// Where people see the console: security keys are bound to it.
 const PAGE: &str = "https://backup.example.org";
+/// Id of the device that waits in the lobby.
+const IN_LOBBY: &str = "device-in-the-lobby";
 /// A file that was uploaded.
 const UPLOAD: &[u8] = b"\x89PNG\r\n\x1a\n\0\xff not text";
 
@@ -67,6 +69,8 @@ pub const SUSE: Who = who("suse", "");
 pub struct World {
     pub server: Server,
     pub device: Option<Device>,
+    /// A device that waits in the lobby.
+    waiting: Option<Device>,
     http: ureq::Agent,
     /// Identifiers by what they name.
     pub facts: BTreeMap<&'static str, String>,
@@ -108,6 +112,7 @@ impl World {
         let mut world = Self {
             server,
             device: None,
+            waiting: None,
             http,
             facts: BTreeMap::new(),
         };
@@ -438,7 +443,7 @@ impl World {
             "SharedStorageQuotaID" => fact("quota"),
             "BucketID" => fact("bucket"),
             "DeviceID" if p.optional => fact("device"),
-            "DeviceID" => "device-in-the-lobby".into(),
+            "DeviceID" => IN_LOBBY.into(),
             "Hash" => fact("resource"),
             "upload" => UPLOAD_MARK.into(),
             "RequireHash" | "ProfileHash" => self.profile_hash(e, user)?,
@@ -580,6 +585,9 @@ impl World {
                 .insert("challenge", asked["ChallengeID"].as_str().unwrap().into());
             self.facts.insert("credential", credential);
         }
+        if e.path.contains("/installation/") {
+            self.fill_lobby();
+        }
         let Some(device) = &mut self.device else { return };
         if e.params.iter().any(|p| p.name == "TargetID") && !device.is_running() {
             device.launch();
@@ -589,6 +597,30 @@ impl World {
             let job = device.backup(&self.server, &self.facts["sleeper"], &self.facts["vault"]);
             self.facts.insert("job", job);
         }
+    }
+
+    /// Sees to it that a device waits in the lobby.
+    fn fill_lobby(&mut self) {
+        let list = "/api/v1/admin/installation/list-active";
+        if self
+            .server
+            .call(list, &[])
+            .as_object()
+            .is_some_and(|l| !l.is_empty())
+        {
+            return;
+        }
+        // It may have got an account meanwhile.
+        if let Some(gone) = self.waiting.take() {
+            let _ = std::fs::remove_dir_all(gone.data_dir());
+        }
+        let mut device = Device::unregistered(&self.server, IN_LOBBY);
+        device.launch_as(&["lobby", "--server", &self.server.url, "--device-id", IN_LOBBY]);
+        self.waiting = Some(device);
+        crate::support::device::until("a device in the lobby", || {
+            let waiting = self.server.call(list, &[]);
+            waiting.as_object().is_some_and(|l| !l.is_empty()).then_some(())
+        });
     }
 
     /// Calls with everything right; the fields that were sent, and the answer.

@@ -73,6 +73,15 @@ impl Device {
         device
     }
 
+    /// A machine that is not registered yet.
+    pub fn unregistered(server: &Server, name: &str) -> Self {
+        Self {
+            id: name.to_string(),
+            data_dir: server.work_dir.join(name),
+            child: None,
+        }
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
         command
@@ -89,6 +98,11 @@ impl Device {
 
     /// Starts the agent.
     pub fn launch(&mut self) {
+        self.launch_as(&["run"]);
+    }
+
+    /// Starts the agent with another command.
+    pub fn launch_as(&mut self, arguments: &[&str]) {
         std::fs::create_dir_all(&self.data_dir).unwrap();
         let log = File::options()
             .create(true)
@@ -97,7 +111,7 @@ impl Device {
             .unwrap();
         let child = self
             .command()
-            .arg("run")
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn();
@@ -108,6 +122,16 @@ impl Device {
     pub fn is_running(&mut self) -> bool {
         let child = self.child.as_mut();
         child.is_some_and(|c| c.try_wait().unwrap().is_none())
+    }
+
+    /// Waits until the agent ends by itself. Answers whether it says that all went well.
+    pub fn wait_end(&mut self) -> bool {
+        self.child.take().unwrap().wait().unwrap().success()
+    }
+
+    /// What the agent wrote into its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data_dir.join("agent.log")).unwrap_or_default()
     }
 
     /// Ends the agent at once, as a crash would.
@@ -273,12 +297,7 @@ impl Drop for Device {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.data_dir.join("agent.log"));
-            eprintln!(
-                "--- the log of device {} ---\n{}",
-                self.id,
-                log.unwrap_or_default()
-            );
+            eprintln!("--- the log of device {} ---\n{}", self.id, self.log());
         }
     }
 }

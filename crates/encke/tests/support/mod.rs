@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 pub mod authenticator;
 pub mod device;
+pub mod stream;
 
 /// Name of the administrator of a test's server, and its password.
 pub const ADMIN: &str = "admin";
