@@ -91,6 +91,38 @@ fn every_link_of_the_pages_leads_somewhere() {
 }
 
 #[test]
+fn pages_show_calls_that_ran_and_constants_where_they_stand() {
+    let server = Server::start();
+    let examples: HashMap<String, Value> =
+        serde_json::from_str(include_str!("../../encke-server/src/reference/examples.json")).unwrap();
+    assert!(examples.contains_key("AdminAddUser"));
+    for name in examples.keys() {
+        let page = get(&server, &format!("/docs/endpoints/{name}")).2;
+        assert!(page.contains("<h2>Answer</h2>"), "{name} shows no answer");
+    }
+    let page = get(&server, "/docs/endpoints/AdminAddUser").2;
+    assert!(
+        page.contains("--data-urlencode 'TargetUser=bob'") && page.contains("&quot;Status&quot;: 200"),
+        "{page}"
+    );
+    let page = get(&server, "/docs/types/BackupJobDetail").2;
+    assert!(page.contains("href=\"/docs/constants#JOB_STATUS\""), "{page}");
+    let search: Vec<[String; 3]> = serde_json::from_str(&get(&server, "/docs/search.json").2).unwrap();
+    let constants = get(&server, "/docs/constants").2;
+    let targets: Vec<&str> = search
+        .iter()
+        .filter_map(|[_, to, _]| to.strip_prefix("/docs/constants#"))
+        .collect();
+    assert!(targets.len() > 400, "{}", targets.len());
+    for target in targets {
+        assert!(
+            constants.contains(&format!("id=\"{target}\"")),
+            "search leads to {target}"
+        );
+    }
+}
+
+#[test]
 fn the_openapi_document_is_whole() {
     let server = Server::start();
     let document: Value = serde_json::from_str(&get(&server, "/docs/openapi.json").2).unwrap();

@@ -137,19 +137,60 @@ fn endpoint_page(e: &Endpoint, spec: &Spec) -> String {
         }
         out.push_str("</table>");
     }
-    if e.method == "POST" {
-        let fields: String = params
-            .iter()
-            .filter(|p| !p.optional)
-            .map(|p| format!(" \\\n  --data-urlencode '{}=…'", p.name))
-            .collect();
-        let call = format!(
-            "curl -d 'Username=admin&AuthType=Password&Password=…'{fields} \\\n  http://127.0.0.1:8060{}",
-            e.path
-        );
-        let _ = write!(out, "<h2>Call</h2><pre>{}</pre>", escape(&call));
-    }
+    call_and_answer(e, spec, &mut out);
     out
+}
+
+/// A call that ran in the tests with its answer; what a call looks like where none ran.
+fn call_and_answer(e: &Endpoint, spec: &Spec, out: &mut String) {
+    let example = spec.examples.get(e.name);
+    let target = format!("http://127.0.0.1:8060{}", e.path);
+    let mut parts = Vec::new();
+    if e.method == "POST" {
+        let caller = example.map_or("admin", |x| x["caller"].as_str().unwrap_or_default());
+        if !caller.is_empty() {
+            parts.push(format!("-d 'Username={caller}&AuthType=Password&Password=…'"));
+        }
+        match example.and_then(|x| x["request"].as_object()) {
+            Some(sent) => parts.extend(sent.iter().map(|(name, value)| {
+                let value = value.as_str().unwrap_or_default();
+                // The tests' mark of a file.
+                if value.starts_with('\u{1}') {
+                    return format!("-F '{name}=@file'");
+                }
+                format!("--data-urlencode '{name}={}'", value.replace('\'', "'\\''"))
+            })),
+            None => parts.extend(
+                spec.params(e)
+                    .iter()
+                    .filter(|p| !p.optional)
+                    .map(|p| format!("--data-urlencode '{}=…'", p.name)),
+            ),
+        }
+        if parts.iter().any(|p| p.starts_with("-F")) {
+            // Parts do not mix with form fields: the credentials go as headers.
+            parts[0] = format!(
+                "-H 'X-Comet-Admin-Username: {caller}' -H 'X-Comet-Admin-AuthType: Password' \\\n  -H 'X-Comet-Admin-Password: …'"
+            );
+        } else if parts.is_empty() {
+            parts.push("-X POST".into());
+        }
+    }
+    parts.push(target);
+    let call = format!("curl {}", parts.join(" \\\n  "));
+    let _ = write!(out, "<h2>Call</h2><pre>{}</pre>", escape(&call));
+    if let Some(example) = example {
+        let answer = match &example["answer"] {
+            Value::String(text) => text.clone(),
+            json => serde_json::to_string_pretty(json).unwrap_or_default(),
+        };
+        let _ = write!(
+            out,
+            "<h2>Answer</h2><pre>{}</pre><p class=\"note\">Call and answer ran in the tests; ids, times and addresses are \
+             replaced, long lists and texts cut short.</p>",
+            escape(&answer)
+        );
+    }
 }
 
 fn type_page(t: &Value, spec: &Spec, table: &Table) -> String {
@@ -168,10 +209,11 @@ fn type_page(t: &Value, spec: &Spec, table: &Table) -> String {
             notes.push(text("unit").to_string());
         }
         if !text("enum").is_empty() {
-            notes.push(format!(
-                "<a href=\"/docs/constants\">{}</a>",
-                escape(text("enum"))
-            ));
+            let shown = escape(text("enum"));
+            notes.push(match spec.constant_group(text("enum")) {
+                Some(group) => format!("<a href=\"/docs/constants#{group}\">{shown}…</a>"),
+                None => format!("{shown}…"),
+            });
         }
         let _ = write!(
             out,
@@ -343,12 +385,12 @@ fn build(table: &Table) -> Pages {
             let constant = v["name"].as_str().unwrap_or_default();
             let _ = write!(
                 constants,
-                "<tr><td><code>{constant}</code></td><td><code>{}</code></td></tr>",
+                "<tr id=\"{constant}\"><td><code>{constant}</code></td><td><code>{}</code></td></tr>",
                 escape(&v["value"].to_string())
             );
             search.push(serde_json::json!([
                 constant,
-                format!("/docs/constants#{name}"),
+                format!("/docs/constants#{constant}"),
                 v["value"].to_string()
             ]));
         }

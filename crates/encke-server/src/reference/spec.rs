@@ -13,6 +13,8 @@ pub(super) struct Spec {
     pub types: Vec<Value>,
     /// Groups of constants.
     pub constants: Vec<Value>,
+    /// Calls that ran in the tests, by the endpoint's name.
+    pub examples: BTreeMap<String, Value>,
 }
 
 /// A parameter as the reference shows it.
@@ -38,12 +40,25 @@ impl Spec {
                 .collect(),
             types: read(encke_api::spec::TYPES),
             constants: read(encke_api::spec::CONSTANTS),
+            examples: serde_json::from_str(include_str!("examples.json")).unwrap_or_default(),
         }
     }
 
     /// Structures only.
     pub(super) fn structures(&self) -> impl Iterator<Item = &Value> {
         self.types.iter().filter(|t| t["kind"] == "struct")
+    }
+
+    /// The group that the constants of a prefix such as `JOB_STATUS_` are in, if they are published.
+    pub(super) fn constant_group(&self, prefix: &str) -> Option<&str> {
+        let named = |g: &&Value| g["group"].as_str() == Some(prefix.trim_end_matches('_'));
+        let holds = |g: &&Value| {
+            let mut values = g["values"].as_array().into_iter().flatten();
+            values.any(|v| v["name"].as_str().is_some_and(|n| n.starts_with(prefix)))
+        };
+        let groups = &self.constants;
+        let found = groups.iter().find(named).or_else(|| groups.iter().find(holds));
+        found?["group"].as_str()
     }
 
     /// Capability of an endpoint; `encke` for our own.
