@@ -5,6 +5,8 @@
 
 mod support;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
@@ -165,6 +167,37 @@ fn a_security_key_is_registered_and_signs_in() {
 }
 
 #[test]
+fn keys_of_every_kind_that_is_asked_for_sign_in() {
+    let server = Server::start();
+    let mut attesting = Authenticator::new(PAGE);
+    attesting.attests = true;
+    let mut keys = [attesting, Authenticator::ed25519(PAGE), Authenticator::rsa(PAGE)];
+    for key in &mut keys {
+        let challenge = request_challenge(&server);
+        let credential = key.create(&challenge["CredentialCreationOptions"]);
+        ok(&submit(&server, PAGE, &challenge, &credential));
+    }
+    require_key(&server);
+    let request = asked(&server);
+    let allowed = request["Assertion"]["publicKey"]["allowCredentials"]
+        .as_array()
+        .unwrap();
+    assert_eq!(allowed.len(), keys.len());
+    for key in &mut keys {
+        let signed = key.sign(&asked(&server));
+        let fields = by_password("PasswordWebAuthn", &[("WebAuthnSign", signed.as_str())]);
+        assert!(server.post(VERSION, &fields)["Version"].is_string());
+    }
+    // The key of one does not sign for another.
+    let (id, other) = (keys[0].id.clone(), &mut keys[1]);
+    other.id = id;
+    other.count = 100;
+    let signed = other.sign(&asked(&server));
+    let fields = by_password("PasswordWebAuthn", &[("WebAuthnSign", signed.as_str())]);
+    assert_eq!(server.post(VERSION, &fields)["Status"], 403);
+}
+
+#[test]
 fn an_answer_that_was_not_asked_for_registers_nothing() {
     let server = Server::start();
     let refused = |answer: Value, what: &str| assert_eq!(answer["Status"], 400, "{what}: {answer}");
@@ -198,6 +231,20 @@ fn an_answer_that_was_not_asked_for_registers_nothing() {
     );
     let challenge = request_challenge(&server);
     refused(submit(&server, PAGE, &challenge, "{}"), "nothing");
+    // An attestation by the key itself that is not about this answer.
+    let mut attesting = Authenticator::new(PAGE);
+    attesting.attests = true;
+    let challenge = request_challenge(&server);
+    let text = attesting.create(&options(&challenge));
+    let mut credential: Value = serde_json::from_str(&text).unwrap();
+    let client = credential["response"]["clientDataJSON"].as_str().unwrap();
+    let client = URL_SAFE_NO_PAD.decode(client).unwrap();
+    let client = String::from_utf8(client).unwrap().replace('{', "{ ");
+    credential["response"]["clientDataJSON"] = json!(URL_SAFE_NO_PAD.encode(client));
+    refused(
+        submit(&server, PAGE, &challenge, &credential.to_string()),
+        "false attestation",
+    );
     for page in ["http://backup.example.org", "https://192.0.2.1/", "backup", ""] {
         let path = "/api/v1/admin/account/webauthn/request-registration-challenge";
         refused(server.call(path, &[("SelfAddress", page)]), page);
