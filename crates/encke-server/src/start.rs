@@ -41,6 +41,8 @@ pub struct ServeOptions {
     pub listen: Option<SocketAddr>,
     /// Folder of the database, the keys and the buckets. Made if it does not exist.
     pub data_dir: PathBuf,
+    /// Address of a PostgreSQL database for the metadata; without one it is `encke.db` in the data folder.
+    pub database: Option<String>,
 }
 
 /// Why the server could not start.
@@ -118,7 +120,10 @@ impl Server {
         };
         std::fs::create_dir_all(&options.data_dir).map_err(file_error(&options.data_dir))?;
         let server_key = load_key(&options.data_dir.join("server.key"))?;
-        let store = Store::open(&options.data_dir.join("encke.db"))?;
+        let store = match &options.database {
+            Some(url) => Store::connect(url).await?,
+            None => Store::open(&options.data_dir.join("encke.db"))?,
+        };
         let config = prepare_config(&store).await?;
         let wanted = match options.listen {
             Some(address) => vec![address],

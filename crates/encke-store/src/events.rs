@@ -3,7 +3,7 @@
 
 use crate::Store;
 use crate::error::StoreResult;
-use crate::sql::{P, Tx};
+use crate::sql::{P, Sql};
 use encke_api::types::StreamableEvent;
 use serde_json::Value;
 use std::sync::OnceLock;
@@ -14,8 +14,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Event {
     /// The organization whose administrators see it; empty for the top level.
     pub organization: String,
-    /// The account it concerns, if any.
-    pub username: Option<String>,
     /// One of the `SEVT_` constants.
     pub kind: i64,
     /// The whole `StreamableEvent` as JSON text.
@@ -84,15 +82,14 @@ impl EventDraft {
         };
         Event {
             organization: self.organization,
-            username: self.username,
             kind: self.kind,
             json: serde_json::to_string(&event).unwrap_or_default(),
         }
     }
 }
 
-pub(crate) fn insert(tx: &mut Tx, event: &Event) -> StoreResult<()> {
-    tx.execute(
+pub(crate) fn insert(sql: &mut dyn Sql, event: &Event) -> StoreResult<()> {
+    sql.execute(
         "INSERT INTO events (time, organization, type, body) VALUES (?1, ?2, ?3, ?4)",
         &[
             P::Int(now()),

@@ -1,4 +1,4 @@
-//! Metadata: accounts, sessions, jobs, buckets, reports and the events that tell of their changes, in SQLite.
+//! Metadata: accounts, sessions, jobs, buckets, reports and the events that tell of their changes, in SQLite or PostgreSQL.
 //!
 //! One module a capability, each an `impl Store` of its own. Start reading at [`Store`], then [`sql`] (what a
 //! capability writes its statements against) and `migrations/` (the schema). This crate knows nothing of HTTP.
@@ -10,6 +10,8 @@ mod error;
 mod events;
 mod install_tokens;
 mod jobs;
+mod migrations;
+mod postgres;
 mod reports;
 mod scope;
 mod sessions;
@@ -17,6 +19,7 @@ pub mod sql;
 mod sqlite;
 mod statistics;
 mod users;
+mod writer;
 
 pub use buckets::{BucketId, BucketSize, StoredBucket};
 pub use error::{StoreError, StoreResult};
@@ -40,8 +43,14 @@ const EVENT_BUFFER: usize = 512;
 /// The store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    sqlite: Arc<sqlite::Sqlite>,
+    database: Database,
     bus: broadcast::Sender<Arc<Event>>,
+}
+
+#[derive(Clone)]
+enum Database {
+    Sqlite(Arc<sqlite::Sqlite>),
+    Postgres(Arc<postgres::Postgres>),
 }
 
 impl Store {
@@ -53,7 +62,25 @@ impl Store {
         let (bus, _) = broadcast::channel(EVENT_BUFFER);
         let sqlite = sqlite::Sqlite::open(path, bus.clone())?;
         Ok(Self {
-            sqlite: Arc::new(sqlite),
+            database: Database::Sqlite(Arc::new(sqlite)),
+            bus,
+        })
+    }
+
+    /// Connects to a PostgreSQL database, `postgresql://user@host/database` with the options of libpq (and creates or
+    /// migrates the schema). Several servers may share one. Connections are encrypted, with the system's certificates,
+    /// if the database offers it; `sslmode=require` insists, `sslmode=disable` does without.
+    ///
+    /// # Errors
+    /// The address is wrong, the database does not answer, or comes from a newer version.
+    pub async fn connect(url: &str) -> StoreResult<Self> {
+        let (bus, _) = broadcast::channel(EVENT_BUFFER);
+        let (url, sender) = (url.to_string(), bus.clone());
+        let postgres = tokio::task::spawn_blocking(move || postgres::Postgres::connect(&url, sender))
+            .await
+            .map_err(|_| StoreError::Stopped)??;
+        Ok(Self {
+            database: Database::Postgres(Arc::new(postgres)),
             bus,
         })
     }
@@ -67,14 +94,18 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut dyn Sql) -> StoreResult<T> + Send + 'static,
     {
-        let sqlite = self.sqlite.clone();
-        tokio::task::spawn_blocking(move || sqlite.read(work))
+        let database = self.database.clone();
+        let read = move || match database {
+            Database::Sqlite(sqlite) => sqlite.read(work),
+            Database::Postgres(postgres) => postgres.read(work),
+        };
+        tokio::task::spawn_blocking(read)
             .await
             .map_err(|_| StoreError::Stopped)?
     }
 
-    /// Runs statements in a transaction. All of it happens or nothing; it is on disk, and its events are on the
-    /// bus, when this returns. Several callers' work may share one write to the disk.
+    /// Runs statements in a transaction. All of it happens or nothing; it is on disk when this returns, and its events
+    /// are on the bus (with PostgreSQL: on their way there). Several callers' work may share one write to the disk.
     ///
     /// # Errors
     /// Those of the statements; then nothing of this work remains.
@@ -83,7 +114,10 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Tx) -> StoreResult<T> + Send + 'static,
     {
-        self.sqlite.write(work).await
+        match &self.database {
+            Database::Sqlite(sqlite) => sqlite.writer.write(work).await,
+            Database::Postgres(postgres) => postgres.writer.write(work).await,
+        }
     }
 
     /// Everything that changes from now on. A receiver that lags more than the buffer gets an error and must start

@@ -1,7 +1,7 @@
 //! The little SQL that capabilities are written against: parameters `?1`, `?2`..., columns by number. Statements
 //! keep to what SQLite and PostgreSQL both understand.
 
-use crate::error::StoreResult;
+use crate::error::{StoreError, StoreResult};
 use crate::events::EventDraft;
 use std::ops::ControlFlow;
 
@@ -63,8 +63,34 @@ pub trait Row {
 /// Called for each row; breaks to stop early.
 pub type OnRow<'a> = &'a mut dyn FnMut(&dyn Row) -> StoreResult<ControlFlow<()>>;
 
+/// Which database runs the statements, for the little they do not share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// Refuses text that not every database can hold.
+pub(crate) fn check(params: &[P]) -> StoreResult<()> {
+    if params.iter().any(|p| matches!(p, P::Text(t) if t.contains('\0'))) {
+        return Err(StoreError::Invalid("Text can not contain the character NUL".into()));
+    }
+    Ok(())
+}
+
 /// A connection.
 pub trait Sql {
+    /// Which database this is.
+    fn dialect(&self) -> Dialect;
+    /// As [`Sql::query`], for results of few rows: they may be collected before the first one is handed over.
+    ///
+    /// # Errors
+    /// The statement fails, or `on_row` does.
+    fn query_few(&mut self, sql: &str, params: &[P], on_row: OnRow) -> StoreResult<()> {
+        self.query(sql, params, on_row)
+    }
     /// Runs a query and hands over row after row.
     ///
     /// # Errors
@@ -89,7 +115,7 @@ impl dyn Sql + '_ {
         mut map: impl FnMut(&dyn Row) -> StoreResult<T>,
     ) -> StoreResult<Option<T>> {
         let mut found = None;
-        self.query(sql, params, &mut |row| {
+        self.query_few(sql, params, &mut |row| {
             found = Some(map(row)?);
             Ok(ControlFlow::Break(()))
         })?;
@@ -107,7 +133,7 @@ impl dyn Sql + '_ {
         mut map: impl FnMut(&dyn Row) -> StoreResult<T>,
     ) -> StoreResult<Vec<T>> {
         let mut found = Vec::new();
-        self.query(sql, params, &mut |row| {
+        self.query_few(sql, params, &mut |row| {
             found.push(map(row)?);
             Ok(ControlFlow::Continue(()))
         })?;

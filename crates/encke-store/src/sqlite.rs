@@ -1,8 +1,10 @@
 //! SQLite: one writer thread that gathers waiting transactions into one write to the disk, and a pool of readers.
 
 use crate::error::{StoreError, StoreResult};
-use crate::events::{self, Event, EventDraft};
-use crate::sql::{OnRow, P, Row, Sql, Tx};
+use crate::events::Event;
+use crate::migrations;
+use crate::sql::{Dialect, OnRow, P, Row, Sql, check};
+use crate::writer::{WriteConnection, Writer};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -10,37 +12,17 @@ use rusqlite::{Connection, OpenFlags, ToSql};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::broadcast;
 
 /// Readers that stay open. More than the cores of a small machine, so that a long list does not hold up short calls.
 const READERS: usize = 8;
 /// Readers at once. A client that takes a long list slowly keeps its reader all the while, which must not stop the others.
 const MAX_READERS: usize = 128;
-/// Transactions waiting for the writer before callers have to wait themselves.
-const WRITE_QUEUE: usize = 1024;
-/// Transactions that share one write to the disk.
-const MAX_GROUP: usize = 128;
 /// Prepared statements kept on each connection.
 const STATEMENTS: usize = 128;
 
-const MIGRATIONS: &[&str] = &[
-    include_str!("../migrations/0001_accounts.sql"),
-    include_str!("../migrations/0002_jobs.sql"),
-    include_str!("../migrations/0003_buckets.sql"),
-    include_str!("../migrations/0004_reports.sql"),
-    include_str!("../migrations/0005_collections.sql"),
-    include_str!("../migrations/0006_statistics.sql"),
-    include_str!("../migrations/0007_sign_in.sql"),
-    include_str!("../migrations/0008_job_indexes.sql"),
-];
-
-/// Tells the waiting caller how the commit went; runs after it.
-type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-/// One caller's work. Answers whether to keep it, and how to tell the caller.
-type Job = Box<dyn FnOnce(&mut Tx) -> (bool, Finish) + Send>;
-
 pub(crate) struct Sqlite {
-    writer: mpsc::Sender<Job>,
+    pub(crate) writer: Writer,
     path: PathBuf,
     readers: Mutex<Readers>,
     returned: Condvar,
@@ -59,13 +41,11 @@ impl Sqlite {
         let readers = (0..READERS)
             .map(|_| connect(path, true))
             .collect::<StoreResult<Vec<_>>>()?;
-        let (send, receive) = mpsc::channel(WRITE_QUEUE);
-        std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || write_loop(writer, receive, &bus))
-            .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
-            writer: send,
+            writer: Writer::start(SqliteWriter {
+                connection: writer,
+                bus,
+            })?,
             path: path.to_path_buf(),
             readers: Mutex::new(Readers {
                 open: readers.len(),
@@ -111,36 +91,21 @@ impl Sqlite {
             self.returned.notify_one();
         })
     }
-
-    pub(crate) async fn write<T, F>(&self, work: F) -> StoreResult<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Tx) -> StoreResult<T> + Send + 'static,
-    {
-        let (send, receive) = oneshot::channel();
-        let job: Job = Box::new(move |tx| {
-            let result = work(tx);
-            let keep = result.is_ok();
-            let finish: Finish = Box::new(move |commit| {
-                let _ = send.send(match commit {
-                    Ok(()) => result,
-                    Err(e) => Err(result.err().unwrap_or(e)),
-                });
-            });
-            (keep, finish)
-        });
-        self.writer.send(job).await.map_err(|_| StoreError::Stopped)?;
-        receive.await.map_err(|_| StoreError::Stopped)?
-    }
 }
 
 fn read_once<T>(
     connection: &mut Connection,
     work: impl FnOnce(&mut dyn Sql) -> StoreResult<T>,
 ) -> StoreResult<T> {
+    // A fault in an earlier reader may have left its transaction open.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
     // A read transaction gives all of the work's statements the same state.
-    let tx = connection.transaction()?;
-    work(&mut SqliteSql(&tx))
+    connection.execute_batch("BEGIN")?;
+    let result = work(connection);
+    connection.execute_batch("ROLLBACK")?;
+    result
 }
 
 fn connect(path: &Path, read_only: bool) -> StoreResult<Connection> {
@@ -210,15 +175,11 @@ fn add_functions(c: &Connection) -> StoreResult<()> {
 /// Brings the schema up to date, each step in a transaction of its own.
 fn migrate(c: &mut Connection) -> StoreResult<()> {
     let found: i64 = c.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = migrations::known();
     if found > known {
         return Err(StoreError::TooNew { found, known });
     }
-    for (i, step) in MIGRATIONS
-        .iter()
-        .enumerate()
-        .skip(usize::try_from(found).unwrap_or(0))
-    {
+    for (version, step) in migrations::after(found) {
         let tx = c.transaction()?;
         tx.execute_batch(
             &step
@@ -226,86 +187,38 @@ fn migrate(c: &mut Connection) -> StoreResult<()> {
                 .replace("{blob}", "BLOB")
                 .replace("{clustered}", " WITHOUT ROWID"),
         )?;
-        tx.pragma_update(None, "user_version", i64::try_from(i + 1).unwrap_or(i64::MAX))?;
+        tx.pragma_update(None, "user_version", version)?;
         tx.commit()?;
     }
     Ok(())
 }
 
-fn write_loop(mut c: Connection, mut jobs: mpsc::Receiver<Job>, bus: &broadcast::Sender<Arc<Event>>) {
-    while let Some(first) = jobs.blocking_recv() {
-        let mut group = vec![first];
-        while group.len() < MAX_GROUP {
-            match jobs.try_recv() {
-                Ok(job) => group.push(job),
-                Err(_) => break,
-            }
-        }
-        let (finishes, sent) = run_group(&mut c, group);
-        match sent {
-            Ok(events) => {
-                for event in events {
-                    let _ = bus.send(Arc::new(event));
-                }
-                for finish in finishes {
-                    finish(Ok(()));
-                }
-            }
-            Err(e) => {
-                tracing::error!(error = %e, "a transaction could not be written");
-                let full = matches!(e, StoreError::Full);
-                for finish in finishes {
-                    finish(Err(if full {
-                        StoreError::Full
-                    } else {
-                        StoreError::Database(e.to_string())
-                    }));
-                }
-            }
+struct SqliteWriter {
+    connection: Connection,
+    bus: broadcast::Sender<Arc<Event>>,
+}
+
+impl WriteConnection for SqliteWriter {
+    fn begin(&mut self) -> StoreResult<()> {
+        self.control("BEGIN IMMEDIATE")
+    }
+    fn control(&mut self, statement: &str) -> StoreResult<()> {
+        self.connection.prepare_cached(statement)?.execute([])?;
+        Ok(())
+    }
+    fn commit(&mut self, _events: &[Event]) -> StoreResult<()> {
+        self.control("COMMIT")
+    }
+    fn sql(&mut self) -> &mut dyn Sql {
+        &mut self.connection
+    }
+    fn committed(&mut self, events: Vec<Event>) {
+        for event in events {
+            // Nobody listening is not a failure.
+            let _ = self.bus.send(Arc::new(event));
         }
     }
 }
-
-/// Runs several callers' work in one transaction, each in a savepoint so that one's failure is only its own.
-fn run_group(c: &mut Connection, group: Vec<Job>) -> (Vec<Finish>, StoreResult<Vec<Event>>) {
-    let mut finishes = Vec::with_capacity(group.len());
-    let mut published = Vec::new();
-    let outcome = (|| -> StoreResult<()> {
-        let mut outer = c.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        for job in group {
-            let inner = outer.savepoint()?;
-            let mut drafts: Vec<EventDraft> = Vec::new();
-            let mut sql = SqliteSql(&inner);
-            let (keep, finish) = job(&mut Tx {
-                sql: &mut sql,
-                events: &mut drafts,
-            });
-            finishes.push(finish);
-            if !keep {
-                // Dropping a savepoint rolls it back.
-                continue;
-            }
-            let mut no_more = Vec::new();
-            for draft in drafts {
-                let event = draft.into_event();
-                events::insert(
-                    &mut Tx {
-                        sql: &mut SqliteSql(&inner),
-                        events: &mut no_more,
-                    },
-                    &event,
-                )?;
-                published.push(event);
-            }
-            inner.commit()?;
-        }
-        outer.commit()?;
-        Ok(())
-    })();
-    (finishes, outcome.map(|()| published))
-}
-
-struct SqliteSql<'a>(&'a Connection);
 
 impl ToSql for P<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -318,9 +231,14 @@ impl ToSql for P<'_> {
     }
 }
 
-impl Sql for SqliteSql<'_> {
+impl Sql for Connection {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
     fn query(&mut self, sql: &str, params: &[P], on_row: OnRow) -> StoreResult<()> {
-        let mut statement = self.0.prepare_cached(sql)?;
+        check(params)?;
+        let mut statement = self.prepare_cached(sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(params))?;
         while let Some(row) = rows.next()? {
             if on_row(&SqliteRow(row))?.is_break() {
@@ -331,7 +249,8 @@ impl Sql for SqliteSql<'_> {
     }
 
     fn execute(&mut self, sql: &str, params: &[P]) -> StoreResult<u64> {
-        let mut statement = self.0.prepare_cached(sql)?;
+        check(params)?;
+        let mut statement = self.prepare_cached(sql)?;
         Ok(statement.execute(rusqlite::params_from_iter(params))? as u64)
     }
 }

@@ -14,6 +14,10 @@ pub struct ServeArgs {
     /// Folder of the database, the keys and the buckets.
     #[arg(long, env = "ENCKE_DATA_DIR", default_value = "/var/lib/encke")]
     data_dir: PathBuf,
+    /// PostgreSQL database for the metadata, such as postgresql://encke@db.example.com/encke?sslmode=require. Without
+    /// it, SQLite in the data folder. A password is better given in the environment than here.
+    #[arg(long, env = "ENCKE_DATABASE", hide_env_values = true)]
+    database: Option<String>,
 }
 
 impl ServeArgs {
@@ -30,6 +34,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
         let options = ServeOptions {
             listen: args.listen,
             data_dir: args.data_dir,
+            database: args.database,
         };
         let server = start(&options).await?;
         // Before the address is told: whoever reads it may ask the server to stop.

@@ -5,7 +5,6 @@
 mod support;
 
 use base64::Engine as _;
-use encke_api::types::ServerConfigOptions;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::fs;
@@ -14,7 +13,7 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::Server;
+use support::{Server, configure};
 use ureq::http::{Response, StatusCode};
 
 const REGISTER: &str = "/api/v1/admin/storage/register-bucket";
@@ -148,22 +147,6 @@ fn files(folder: &Path) -> Vec<String> {
     }
     found.sort();
     found
-}
-
-/// Changes the configuration of a server that does not run.
-fn configure(data_dir: &Path, change: impl FnOnce(&mut ServerConfigOptions) + Send + 'static) {
-    let store = encke_store::Store::open(&data_dir.join("encke.db")).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let changed = store.change_config(|config| {
-        config.authentication_role.role_enabled = true;
-        config.storage_role.role_enabled = true;
-        change(config);
-        Ok::<_, encke_store::StoreError>(Vec::new())
-    });
-    runtime.block_on(changed).unwrap().unwrap();
 }
 
 /// Waits for what the server does in the background.

@@ -1,6 +1,7 @@
 //! Jobs and their logs (reference, section 17). Made for millions of rows: every list is streamed and served by an
 //! index.
 
+mod matching;
 mod search;
 
 pub use search::{CompiledSearch, compile};
@@ -9,7 +10,7 @@ use crate::Store;
 use crate::error::{StoreError, StoreResult};
 use crate::events::{EventDraft, now};
 use crate::scope::Scope;
-use crate::sql::{P, Row, Sql, Tx};
+use crate::sql::{Dialect, P, Row, Sql, Tx};
 use encke_api::constants::{
     JOB_STATUS_FAILED_ABANDONED, JOB_STATUS_RUNNING__MAX, JOB_STATUS_RUNNING__MIN,
     JOB_STATUS_RUNNING_REVIVED, SEVT_JOB_COMPLETED, SEVT_JOB_NEW,
@@ -80,7 +81,7 @@ fn int(v: u64) -> i64 {
 }
 
 fn save(tx: &mut Tx, organization: &str, job: &BackupJobDetail, received: i64) -> StoreResult<()> {
-    let body = serde_json::to_string(job)?;
+    let body = storable_json(serde_json::to_string(job)?);
     tx.execute(
         "INSERT INTO jobs (id, username, organization, device, source, destination, class, status, started, ended,
                            counter, received, body)
@@ -120,7 +121,7 @@ fn find(sql: &mut dyn Sql, scope: &Scope, id: &str) -> StoreResult<Option<(Backu
         .transpose()
 }
 
-fn conditions(scope: &Scope, filter: &JobFilter) -> (String, Vec<Owned>) {
+fn conditions(scope: &Scope, filter: &JobFilter, dialect: Dialect) -> (String, Vec<Owned>) {
     let mut params: Vec<Owned> = Vec::new();
     let mut condition = match scope {
         Scope::All => "1 = 1".to_string(),
@@ -152,11 +153,66 @@ fn conditions(scope: &Scope, filter: &JobFilter) -> (String, Vec<Owned>) {
         }
         JobFilter::Running => condition += &format!(" AND {running}"),
         JobFilter::Search(search) => {
-            condition += &format!(" AND ({})", search.numbered(at));
-            params.extend(search.params().iter().cloned());
+            condition += &format!(" AND ({})", search.condition(dialect, at));
+            params.extend(search.params(dialect).iter().cloned());
         }
     }
     (condition, params)
+}
+
+/// Hands over the document of job after job.
+fn each_body(
+    sql: &mut dyn Sql,
+    scope: &Scope,
+    filter: &JobFilter,
+    on_body: &mut dyn FnMut(&str) -> ControlFlow<()>,
+) -> StoreResult<()> {
+    let (condition, params) = conditions(scope, filter, sql.dialect());
+    let params: Vec<P> = params.iter().map(Owned::borrow).collect();
+    let matcher = match filter {
+        JobFilter::Search(search) => search.matcher(sql.dialect()),
+        _ => None,
+    };
+    sql.query(
+        &format!("SELECT body FROM jobs WHERE {condition}"),
+        &params,
+        &mut |row| {
+            let body = row.text(0)?;
+            if let Some(matcher) = matcher
+                && !matcher.is_match(&serde_json::from_str(body)?)
+            {
+                return Ok(ControlFlow::Continue(()));
+            }
+            Ok(on_body(body))
+        },
+    )
+}
+
+/// Text that every database can hold: devices report what programs print.
+fn storable(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}").into()
+    } else {
+        text.into()
+    }
+}
+
+/// As [`storable`], for JSON text.
+fn storable_json(json: String) -> String {
+    const NUL: &str = "\\u0000";
+    if !json.contains(NUL) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json.as_str();
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out += before;
+        let length = if escape.starts_with(NUL) { NUL.len() } else { 2 };
+        out += if length == 2 { &escape[..2] } else { "\\ufffd" };
+        rest = &escape[length..];
+    }
+    out + rest
 }
 
 /// A parameter that outlives the call that made it.
@@ -247,8 +303,8 @@ impl Store {
                         P::Text(&job_id),
                         P::Int(seq),
                         P::Int(entry.time),
-                        P::Text(&entry.severity),
-                        P::Text(&entry.message),
+                        P::Text(&storable(&entry.severity)),
+                        P::Text(&storable(&entry.message)),
                     ],
                 )?;
             }
@@ -288,13 +344,7 @@ impl Store {
     {
         let scope = scope.clone();
         self.read(move |sql| {
-            let (condition, params) = conditions(&scope, &filter);
-            let params: Vec<P> = params.iter().map(Owned::borrow).collect();
-            sql.query(
-                &format!("SELECT body FROM jobs WHERE {condition}"),
-                &params,
-                &mut |row| Ok(on_job(&mut state, row.text(0)?)),
-            )?;
+            each_body(sql, &scope, &filter, &mut |body| on_job(&mut state, body))?;
             Ok(state)
         })
         .await
@@ -307,7 +357,17 @@ impl Store {
     pub async fn count_jobs(&self, scope: &Scope, filter: JobFilter) -> StoreResult<i64> {
         let scope = scope.clone();
         self.read(move |sql| {
-            let (condition, params) = conditions(&scope, &filter);
+            if let JobFilter::Search(search) = &filter
+                && search.matcher(sql.dialect()).is_some()
+            {
+                let mut count = 0;
+                each_body(sql, &scope, &filter, &mut |_| {
+                    count += 1;
+                    ControlFlow::Continue(())
+                })?;
+                return Ok(count);
+            }
+            let (condition, params) = conditions(&scope, &filter, sql.dialect());
             let params: Vec<P> = params.iter().map(Owned::borrow).collect();
             let count = sql.first(
                 &format!("SELECT COUNT(*) FROM jobs WHERE {condition}"),

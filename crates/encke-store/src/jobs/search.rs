@@ -2,7 +2,9 @@
 //! strings, integers and booleans, nested and negated).
 
 use super::Owned;
+use super::matching::Matcher;
 use crate::error::{StoreError, StoreResult};
+use crate::sql::Dialect;
 use encke_api::types::SearchClause;
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -14,28 +16,67 @@ const MAX_RULES: usize = 500;
 /// Prefix of a field's name.
 const PREFIX: &str = "BackupJobDetail.";
 
-/// A search ready to run. Parameters are written `?#` until their numbers are known.
+/// A search ready to run. In the condition, parameters are `?#` until their numbers are known, and what is read out of
+/// the document is `{kind:path}` until the dialect is.
 #[derive(Clone, Debug)]
 pub struct CompiledSearch {
     condition: String,
     params: Vec<Owned>,
+    /// The search once more, for a database that has no regular expressions of this syntax. Only where one is used.
+    matcher: Option<Matcher>,
 }
 
 impl CompiledSearch {
-    /// The condition with parameters numbered from `first`.
-    #[must_use]
-    pub(super) fn numbered(&self, first: usize) -> String {
+    /// The condition for a database, with parameters numbered from `first`. Where [`CompiledSearch::matcher`] has to
+    /// decide, it lets everything through.
+    pub(super) fn condition(&self, dialect: Dialect, first: usize) -> String {
+        if self.matcher(dialect).is_some() {
+            return "1 = 1".into();
+        }
         let mut parts = self.condition.split("?#");
         let mut out = parts.next().unwrap_or_default().to_string();
         for (i, part) in parts.enumerate() {
             out += &format!("?{}{part}", first + i);
         }
-        out
+        spell(dialect, &out)
     }
 
-    pub(super) fn params(&self) -> &[Owned] {
-        &self.params
+    /// The parameters of that condition.
+    pub(super) fn params(&self, dialect: Dialect) -> &[Owned] {
+        match self.matcher(dialect) {
+            Some(_) => &[],
+            None => &self.params,
+        }
     }
+
+    /// What decides instead of the condition, if the database can not.
+    pub(super) fn matcher(&self, dialect: Dialect) -> Option<&Matcher> {
+        self.matcher.as_ref().filter(|_| dialect == Dialect::Postgres)
+    }
+}
+
+/// Writes `{kind:path}` in the words of a database.
+fn spell(dialect: Dialect, condition: &str) -> String {
+    let mut out = String::with_capacity(condition.len() * 2);
+    let mut rest = condition;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (field, after) = after.split_once('}').unwrap_or((after, ""));
+        let (kind, path) = field.split_once(':').unwrap_or(("text", field));
+        let read = match dialect {
+            Dialect::Sqlite => format!("json_extract(body, '$.{path}')"),
+            Dialect::Postgres => format!("(body::json #>> '{{{}}}')", path.replace('.', ",")),
+        };
+        let read = match (dialect, kind) {
+            (_, "text") => format!("COALESCE({read}, '')"),
+            (Dialect::Postgres, "int") => format!("COALESCE({read}::numeric, 0)"),
+            (Dialect::Postgres, _) => format!("COALESCE({read}::boolean::int, 0)"),
+            (Dialect::Sqlite, _) => format!("COALESCE({read}, 0)"),
+        };
+        out += before;
+        out += &read;
+        rest = after;
+    }
+    out + rest
 }
 
 /// Turns a clause into a condition. An empty clause matches everything.
@@ -43,13 +84,18 @@ impl CompiledSearch {
 /// # Errors
 /// `Invalid` naming the field, operator or value that is wrong.
 pub fn compile(clause: &SearchClause) -> StoreResult<CompiledSearch> {
-    let mut out = CompiledSearch {
-        condition: String::new(),
-        params: Vec::new(),
+    let mut params = Vec::new();
+    let condition = write(clause, 0, &mut 0, &mut params)?;
+    let matcher = if condition.contains("regexp(") {
+        Some(Matcher::new(clause)?)
+    } else {
+        None
     };
-    let mut rules = 0;
-    out.condition = write(clause, 0, &mut rules, &mut out.params)?;
-    Ok(out)
+    Ok(CompiledSearch {
+        condition,
+        params,
+        matcher,
+    })
 }
 
 fn invalid<T>(message: String) -> StoreResult<T> {
@@ -93,10 +139,51 @@ fn write(
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Int,
     Bool,
+}
+
+/// A rule's field: its path in the document.
+pub(super) fn path_of(rule_field: &str) -> &str {
+    rule_field.strip_prefix(PREFIX).unwrap_or(rule_field)
+}
+
+/// What a text rule compares: the plain operator, whether it ignores case, and whether it is negated.
+pub(super) fn text_operator(operator: &str) -> (&str, bool, bool) {
+    let plain = operator.strip_prefix("str_").unwrap_or(operator);
+    let (plain, fold) = plain.strip_suffix("_ci").map_or((plain, false), |p| (p, true));
+    let (plain, negated) = match plain {
+        "neq" => ("eq", true),
+        "ncontains" => ("contains", true),
+        "nstartswith" => ("startswith", true),
+        "nendswith" => ("endswith", true),
+        "nregexmatch" => ("regexmatch", true),
+        p => (p, false),
+    };
+    (plain, fold, negated)
+}
+
+/// The sign of a comparison of numbers.
+pub(super) fn int_sign(operator: &str) -> Option<&'static str> {
+    Some(match operator {
+        "int_eq" => "=",
+        "int_neq" => "<>",
+        "int_lt" => "<",
+        "int_lte" => "<=",
+        "int_gt" => ">",
+        "int_gte" => ">=",
+        _ => return None,
+    })
+}
+
+/// A regular expression of bounded size.
+pub(super) fn expression(value: &str) -> StoreResult<regex::Regex> {
+    regex::RegexBuilder::new(value)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|e| StoreError::Invalid(format!("'{value}' is not a regular expression: {e}")))
 }
 
 /// Fields of a job by their name in the search language, with the expression that reads them.
@@ -141,12 +228,11 @@ fn add_fields(
         } else {
             format!("{path}.{json}")
         };
-        let read = format!("json_extract(body, '$.{path}')");
         match kind {
-            "string" => out.insert(path, (format!("COALESCE({read}, '')"), Kind::Text)),
-            "bool" => out.insert(path, (format!("COALESCE({read}, 0)"), Kind::Bool)),
+            "string" => out.insert(path.clone(), (format!("{{text:{path}}}"), Kind::Text)),
+            "bool" => out.insert(path.clone(), (format!("{{bool:{path}}}"), Kind::Bool)),
             "int" | "int64" | "int32" | "uint" | "uint64" | "uint32" | "uint8" => {
-                out.insert(path, (format!("COALESCE({read}, 0)"), Kind::Int))
+                out.insert(path.clone(), (format!("{{int:{path}}}"), Kind::Int))
             }
             other if !other.starts_with(['[', 'm']) => {
                 add_fields(types, other, &path, out);
@@ -161,11 +247,7 @@ fn rule(clause: &SearchClause, params: &mut Vec<Owned>) -> StoreResult<String> {
     if clause.rule_field.is_empty() && clause.rule_operator.is_empty() {
         return Ok("1 = 1".into());
     }
-    let name = clause
-        .rule_field
-        .strip_prefix(PREFIX)
-        .unwrap_or(&clause.rule_field);
-    let Some((expression, kind)) = fields().get(name) else {
+    let Some((expression, kind)) = fields().get(path_of(&clause.rule_field)) else {
         return invalid(format!("Jobs have no field '{}'", clause.rule_field));
     };
     let operator = clause.rule_operator.as_str();
@@ -195,16 +277,7 @@ fn rule(clause: &SearchClause, params: &mut Vec<Owned>) -> StoreResult<String> {
 }
 
 fn text_rule(operator: &str, expression: &str, value: &str, params: &mut Vec<Owned>) -> StoreResult<String> {
-    let plain = operator.strip_prefix("str_").unwrap_or(operator);
-    let (plain, fold) = plain.strip_suffix("_ci").map_or((plain, false), |p| (p, true));
-    let (plain, negated) = match plain {
-        "neq" => ("eq", true),
-        "ncontains" => ("contains", true),
-        "nstartswith" => ("startswith", true),
-        "nendswith" => ("endswith", true),
-        "nregexmatch" => ("regexmatch", true),
-        p => (p, false),
-    };
+    let (plain, fold, negated) = text_operator(operator);
     let (left, right) = if fold {
         (format!("fold({expression})"), value.to_lowercase())
     } else {
@@ -216,9 +289,7 @@ fn text_rule(operator: &str, expression: &str, value: &str, params: &mut Vec<Own
         "startswith" => format!("text_starts({left}, ?#)"),
         "endswith" => format!("text_ends({left}, ?#)"),
         "regexmatch" if !fold => {
-            if let Err(e) = regex::RegexBuilder::new(value).size_limit(1 << 20).build() {
-                return invalid(format!("'{value}' is not a regular expression: {e}"));
-            }
+            self::expression(value)?;
             format!("regexp(?#, {left})")
         }
         _ => return invalid(format!("Operator '{operator}' is unknown")),
@@ -232,14 +303,8 @@ fn text_rule(operator: &str, expression: &str, value: &str, params: &mut Vec<Own
 }
 
 fn int_rule(operator: &str, expression: &str, value: &str, params: &mut Vec<Owned>) -> StoreResult<String> {
-    let sign = match operator {
-        "int_eq" => "=",
-        "int_neq" => "<>",
-        "int_lt" => "<",
-        "int_lte" => "<=",
-        "int_gt" => ">",
-        "int_gte" => ">=",
-        _ => return invalid(format!("Operator '{operator}' is unknown")),
+    let Some(sign) = int_sign(operator) else {
+        return invalid(format!("Operator '{operator}' is unknown"));
     };
     let Ok(number) = value.trim().parse() else {
         return invalid(format!("'{value}' is not a whole number"));
@@ -254,11 +319,20 @@ fn bool_rule(operator: &str, expression: &str, value: &str, params: &mut Vec<Own
         "bool_nis" => "<>",
         _ => return invalid(format!("Operator '{operator}' is unknown")),
     };
-    let truth = match value.trim() {
-        "1" | "true" => 1,
-        "0" | "false" | "" => 0,
-        other => return invalid(format!("'{other}' is neither true nor false")),
-    };
-    params.push(Owned::Int(truth));
+    params.push(Owned::Int(truth(value)?));
     Ok(format!("{expression} {sign} ?#"))
+}
+
+/// 1 or 0.
+pub(super) fn truth(value: &str) -> StoreResult<i64> {
+    match value.trim() {
+        "1" | "true" => Ok(1),
+        "0" | "false" | "" => Ok(0),
+        other => invalid(format!("'{other}' is neither true nor false")),
+    }
+}
+
+/// The kind of a field.
+pub(super) fn kind_of(rule_field: &str) -> Option<Kind> {
+    fields().get(path_of(rule_field)).map(|(_, kind)| *kind)
 }

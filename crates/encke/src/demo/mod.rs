@@ -38,6 +38,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         let options = ServeOptions {
             listen: Some(listen),
             data_dir: data_dir.join("server"),
+            database: None,
         };
         let server = Server::start(options.clone())
             .await

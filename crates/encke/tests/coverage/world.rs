@@ -3,7 +3,7 @@
 use crate::answers::{Answer, PUBLISHED, STRUCTURES};
 use crate::support::authenticator::Authenticator;
 use crate::support::device::{Device, USER};
-use crate::support::{ADMIN, Server};
+use crate::support::{ADMIN, Server, configure};
 use encke_api::endpoint::{Caller, Endpoint};
 use encke_api::form::Param;
 use serde_json::{Value, json};
@@ -77,14 +77,7 @@ pub struct World {
 }
 
 fn prepare(data_dir: &Path) {
-    let store = encke_store::Store::open(&data_dir.join("encke.db")).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let changed = store.change_config(|config| {
-        config.authentication_role.role_enabled = true;
-        config.storage_role.role_enabled = true;
+    configure(data_dir, |config| {
         // What is measured here is not how guessing is slowed down.
         config.login_protection.enabled = true;
         config.login_protection.failure_threshold = 1_000_000;
@@ -94,9 +87,7 @@ fn prepare(data_dir: &Path) {
             organization.name = id.into();
             organization.is_suspended = id == WEST;
         }
-        Ok::<_, encke_store::StoreError>(Vec::new())
     });
-    runtime.block_on(changed).unwrap().unwrap();
 }
 
 impl World {

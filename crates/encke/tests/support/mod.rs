@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used)]
 
+use encke_api::types::ServerConfigOptions;
+use encke_store::{Store, StoreError};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -13,6 +15,7 @@ use tempfile::TempDir;
 
 pub mod authenticator;
 pub mod device;
+pub mod postgres;
 pub mod stream;
 
 /// Name of the administrator of a test's server, and its password.
@@ -57,6 +60,9 @@ fn launch(data_dir: &Path, log: &Path, disk: Option<u32>, listen: &str) -> (Chil
             .arg(data_dir)
             .arg(program);
     }
+    if let Some(database) = postgres::noted(data_dir) {
+        command.env("ENCKE_DATABASE", database);
+    }
     let mut child = command
         .args(["serve", "--listen", listen, "--data-dir"])
         .arg(data_dir)
@@ -87,7 +93,7 @@ impl Server {
 
     /// A new server whose data folder is prepared first.
     pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
-        Self::start_with(prepare, None)
+        Self::start_with(prepare, None, true)
     }
 
     /// A new server whose data folder is a disk of this many MiB; nothing where the system does not let a test mount
@@ -97,15 +103,35 @@ impl Server {
             .args(["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"])
             .status()
             .is_ok_and(|s| s.success());
-        allowed.then(|| Self::start_with(|_| {}, Some(size)))
+        allowed.then(|| Self::start_with(|_| {}, Some(size), true))
     }
 
-    fn start_with(prepare: impl FnOnce(&Path), disk: Option<u32>) -> Self {
+    /// A new server with its metadata in this PostgreSQL database.
+    pub fn start_on(database: &str) -> Self {
+        Self::start_prepared(|data_dir| postgres::note(data_dir, database))
+    }
+
+    /// A second server beside another one, on the same database and with the same key.
+    pub fn start_beside(other: &Server) -> Self {
+        Self::start_with(
+            |data_dir| {
+                postgres::note(data_dir, &postgres::noted(&other.data_dir).unwrap());
+                std::fs::copy(other.data_dir.join("server.key"), data_dir.join("server.key")).unwrap();
+            },
+            None,
+            false,
+        )
+    }
+
+    fn start_with(prepare: impl FnOnce(&Path), disk: Option<u32>, is_first: bool) -> Self {
         let folder = TempDir::new().unwrap();
         let data_dir = folder.path().join("data");
         let work_dir = folder.path().join("work");
         std::fs::create_dir(&data_dir).unwrap();
         std::fs::create_dir(&work_dir).unwrap();
+        if std::env::var("ENCKE_TEST_STORE").is_ok_and(|kind| kind == "postgres") {
+            postgres::note(&data_dir, &postgres::database());
+        }
         prepare(&data_dir);
         let (child, url) = launch(&data_dir, &folder.path().join("server.log"), disk, ANY_PORT);
         let server = Self {
@@ -117,11 +143,13 @@ impl Server {
             disk,
             _folder: folder,
         };
-        let first = server.post(
-            "/api/v1/admin/add-first-admin-user",
-            &[("TargetUser", ADMIN), ("TargetPassword", ADMIN)],
-        );
-        assert_eq!(first["Status"], 200, "{first}");
+        if is_first {
+            let first = server.post(
+                "/api/v1/admin/add-first-admin-user",
+                &[("TargetUser", ADMIN), ("TargetPassword", ADMIN)],
+            );
+            assert_eq!(first["Status"], 200, "{first}");
+        }
         server
     }
 
@@ -206,6 +234,28 @@ impl Drop for Server {
             eprintln!("--- the server's log ---\n{}", self.log());
         }
     }
+}
+
+/// Changes the configuration of a server that does not run, after switching its roles on.
+pub fn configure(data_dir: &Path, change: impl FnOnce(&mut ServerConfigOptions) + Send + 'static) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let changed = runtime.block_on(async {
+        let store = match postgres::noted(data_dir) {
+            Some(database) => Store::connect(&database).await.unwrap(),
+            None => Store::open(&data_dir.join("encke.db")).unwrap(),
+        };
+        let changed = store.change_config(|config| {
+            config.authentication_role.role_enabled = true;
+            config.storage_role.role_enabled = true;
+            change(config);
+            Ok::<_, StoreError>(Vec::new())
+        });
+        changed.await
+    });
+    changed.unwrap().unwrap();
 }
 
 /// The six-digit code of a secret at this moment (RFC 6238), computed apart from the server.
