@@ -27,6 +27,8 @@ use tower::Service as _;
 const MAX_CONNECTIONS: usize = 60_000;
 /// A request's head must have arrived within this time.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+/// How often a server looks for changes of the configuration by others on its database.
+const CONFIG_TIME: Duration = Duration::from_secs(2);
 /// Open calls have this long to end when the server stops.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
@@ -175,6 +177,9 @@ impl Server {
         });
         tokio::spawn(crate::auth::sweep(app.clone()));
         tokio::spawn(prune(app.clone()));
+        if options.database.is_some() {
+            tokio::spawn(follow_config(app.clone()));
+        }
         tokio::spawn(crate::policies::start(app.clone()));
         crate::jobs::start(&app);
         crate::storage_role::start(&app).await;
@@ -333,6 +338,26 @@ async fn prepare_config(store: &Store) -> Result<ServerConfigOptions, StoreError
             Ok(Vec::new())
         })
         .await?
+}
+
+/// Takes over what another server on the same database changes in the configuration.
+async fn follow_config(app: Arc<App>) {
+    let mut timer = tokio::time::interval(CONFIG_TIME);
+    let mut last = String::new();
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        match app.store.config().await {
+            Ok(Some((config, hash))) if hash != last => {
+                *app.config.write() = Arc::new(config);
+                last = hash;
+            }
+            Ok(_) => {}
+            Err(e) => tracing::warn!(error = %e, "the configuration could not be read"),
+        }
+    }
 }
 
 /// Forgets old events once an hour.

@@ -131,6 +131,14 @@ impl Postgres {
     }
 }
 
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // The driver waits for the connection to end, which is not allowed on a thread that runs tasks.
+        let readers = std::mem::take(self.readers.get_mut());
+        std::thread::spawn(move || drop(readers));
+    }
+}
+
 /// What encrypts the connection: with the system's certificates, unless the address says `sslmode=disable`.
 fn tls() -> StoreResult<MakeRustlsConnect> {
     static TLS: OnceLock<MakeRustlsConnect> = OnceLock::new();

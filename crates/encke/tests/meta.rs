@@ -129,7 +129,11 @@ fn the_configuration_says_where_to_listen() {
     ok(&server.call(SET, &[("Config", &config.to_string())]));
     server.stop();
     // Started without an address of its own.
-    let mut child = Command::new(env!("CARGO_BIN_EXE_encke"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+    if let Some(database) = support::postgres::noted(&server.data_dir) {
+        command.env("ENCKE_DATABASE", database);
+    }
+    let mut child = command
         .args(["serve", "--data-dir"])
         .arg(&server.data_dir)
         .stdout(Stdio::null())
