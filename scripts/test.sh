@@ -16,6 +16,10 @@ scripts/licences.sh
 step "unit, property, API, interoperation and crash tests"
 cargo test --release --locked --workspace
 
+step "the server's tests once more, on PostgreSQL"
+ENCKE_TEST_STORE=postgres cargo test --release --locked -p encke --test api --test accounts --test events --test meta \
+  --test organizations --test policies --test reports --test storage_role
+
 step "API against its OpenAPI document (schemathesis)"
 ENCKE_BIN="$target/release/encke" scripts/schemathesis.sh
 

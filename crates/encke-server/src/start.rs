@@ -349,10 +349,15 @@ async fn follow_config(app: Arc<App>) {
             () = app.stopping.cancelled() => return,
             _ = timer.tick() => {}
         }
+        let before = app.config();
         match app.store.config().await {
             Ok(Some((config, hash))) if hash != last => {
-                *app.config.write() = Arc::new(config);
-                last = hash;
+                let mut present = app.config.write();
+                // What this server changed meanwhile is newer than what was read.
+                if Arc::ptr_eq(&present, &before) {
+                    *present = Arc::new(config);
+                    last = hash;
+                }
             }
             Ok(_) => {}
             Err(e) => tracing::warn!(error = %e, "the configuration could not be read"),

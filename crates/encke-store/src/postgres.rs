@@ -186,7 +186,10 @@ fn migrate(c: &mut Connection) -> StoreResult<()> {
             return Ok(());
         };
         let step = step
-            .replace("{autoincrement}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
+            .replace(
+                "{autoincrement}",
+                "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+            )
             .replace("{blob}", "BYTEA")
             .replace("{clustered}", "")
             // Text is compared byte by byte, as in SQLite.

@@ -75,7 +75,9 @@ pub enum Dialect {
 /// Refuses text that not every database can hold.
 pub(crate) fn check(params: &[P]) -> StoreResult<()> {
     if params.iter().any(|p| matches!(p, P::Text(t) if t.contains('\0'))) {
-        return Err(StoreError::Invalid("Text can not contain the character NUL".into()));
+        return Err(StoreError::Invalid(
+            "Text can not contain the character NUL".into(),
+        ));
     }
     Ok(())
 }

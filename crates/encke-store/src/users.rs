@@ -163,7 +163,9 @@ impl Store {
             let (condition, param) = scope.condition("organization", "username", 1);
             let params: Vec<P> = param.into_iter().collect();
             let found = sql.first(
-                &format!("SELECT COUNT(*), CAST(COALESCE(SUM(devices), 0) AS BIGINT) FROM users WHERE {condition}"),
+                &format!(
+                    "SELECT COUNT(*), CAST(COALESCE(SUM(devices), 0) AS BIGINT) FROM users WHERE {condition}"
+                ),
                 &params,
                 |row| Ok((row.int(0)?, row.int(1)?)),
             )?;

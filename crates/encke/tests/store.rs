@@ -9,6 +9,7 @@ use encke_api::types::{BackupJobDetail, JobEntry};
 use encke_store::Store;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use support::device::until;
 use support::{Server, postgres, stream};
 
 fn ok(answer: &Value) -> &Value {
@@ -22,7 +23,7 @@ fn add_user(server: &Server, name: &str) {
 }
 
 /// Jobs that differ in what searches look at.
-fn jobs() -> Vec<BackupJobDetail> {
+fn jobs(first_start: i64) -> Vec<BackupJobDetail> {
     let names = ["alice", "ÅSA", "bob%_", "o'neil \u{0}\\u0000", ""];
     (0..20u32)
         .map(|n| {
@@ -33,8 +34,8 @@ fn jobs() -> Vec<BackupJobDetail> {
                 source_guid: format!("Quelle Ö{n}"),
                 status: [5000, 6001, 7002, 7000][n as usize % 4],
                 classification: 4001 + u64::from(n % 3),
-                start_time: 1_700_000_000 + i64::from(n) * 100,
-                end_time: 1_700_000_050 + i64::from(n) * 100,
+                start_time: first_start + i64::from(n) * 100,
+                end_time: first_start + 50 + i64::from(n) * 100,
                 total_size: i64::from(n) * 5_000_000_000,
                 client_version: format!("25.{n}.1"),
                 // What devices report may hold anything.
@@ -47,8 +48,8 @@ fn jobs() -> Vec<BackupJobDetail> {
         .collect()
 }
 
-async fn fill(store: Store) {
-    for job in jobs() {
+async fn fill(store: Store, first_start: i64) {
+    for job in jobs(first_start) {
         let (user, id) = (job.username.clone(), job.guid.clone());
         store.report_job("", job).await.unwrap();
         let line = JobEntry {
@@ -57,12 +58,18 @@ async fn fill(store: Store) {
             message: "a line with \0 inside".into(),
             ..Default::default()
         };
-        store.append_job_log(&user, "device", &id, 0, vec![line]).await.unwrap();
+        store
+            .append_job_log(&user, "device", &id, 0, vec![line])
+            .await
+            .unwrap();
     }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(work)
 }
 
@@ -70,27 +77,54 @@ fn rule(field: &str, operator: &str, value: &str) -> Value {
     json!({"RuleField": field, "RuleOperator": operator, "RuleValue": value})
 }
 
-fn searches() -> Vec<Value> {
+fn searches(first_start: i64) -> Vec<Value> {
     let mut all = Vec::new();
     let text = [
-        ("str_eq", "alice"), ("str_neq", "alice"), ("str_contains", "li"), ("str_ncontains", "li"),
-        ("str_startswith", "bob%"), ("str_nstartswith", "b"), ("str_endswith", "_"), ("str_nendswith", ""),
-        ("str_eq_ci", "åsa"), ("str_neq_ci", "åsa"), ("str_contains_ci", "SA"), ("str_ncontains_ci", "SA"),
-        ("str_startswith_ci", "AL"), ("str_nstartswith_ci", "AL"), ("str_endswith_ci", "CE"),
-        ("str_nendswith_ci", "CE"), ("str_regexmatch", "^[a-b].*(e|_)$"), ("str_nregexmatch", r"\p{Lu}"),
+        ("str_eq", "alice"),
+        ("str_neq", "alice"),
+        ("str_contains", "li"),
+        ("str_ncontains", "li"),
+        ("str_startswith", "bob%"),
+        ("str_nstartswith", "b"),
+        ("str_endswith", "_"),
+        ("str_nendswith", ""),
+        ("str_eq_ci", "åsa"),
+        ("str_neq_ci", "åsa"),
+        ("str_contains_ci", "SA"),
+        ("str_ncontains_ci", "SA"),
+        ("str_startswith_ci", "AL"),
+        ("str_nstartswith_ci", "AL"),
+        ("str_endswith_ci", "CE"),
+        ("str_nendswith_ci", "CE"),
+        ("str_regexmatch", "^[a-b].*(e|_)$"),
+        ("str_nregexmatch", r"\p{Lu}"),
     ];
-    for field in ["Username", "CancellationID", "SourceGUID", "TotalSize", "ClientVersion", "GUID"] {
+    for field in [
+        "Username",
+        "CancellationID",
+        "SourceGUID",
+        "TotalSize",
+        "ClientVersion",
+        "GUID",
+    ] {
         all.extend(text.iter().map(|(operator, value)| rule(field, operator, value)));
     }
+    let middle = (first_start + 500).to_string();
     for operator in ["int_eq", "int_neq", "int_lt", "int_lte", "int_gt", "int_gte"] {
         for (field, value) in [
-            ("TotalSize", "50000000000"), ("Status", "7000"), ("StartTime", "1700000500"),
-            ("BackupJobDetail.Progress.BytesDone", "70"), ("Classification", "4002"),
+            ("TotalSize", "50000000000"),
+            ("Status", "7000"),
+            ("StartTime", middle.as_str()),
+            ("BackupJobDetail.Progress.BytesDone", "70"),
+            ("Classification", "4002"),
         ] {
             all.push(rule(field, operator, value));
         }
     }
-    let (a, b) = (rule("Username", "str_regexmatch", "^a"), rule("Status", "int_eq", "5000"));
+    let (a, b) = (
+        rule("Username", "str_regexmatch", "^a"),
+        rule("Status", "int_eq", "5000"),
+    );
     for kind in ["and", "or", "not_and", "not_or"] {
         all.push(json!({"ClauseType": kind, "ClauseChildren": [a, b, {"ClauseType": "or", "ClauseChildren": [b]}]}));
         all.push(json!({"ClauseType": kind, "ClauseChildren": [b, {"ClauseType": "not_and", "ClauseChildren": [b]}]}));
@@ -101,23 +135,31 @@ fn searches() -> Vec<Value> {
 
 #[test]
 fn both_databases_find_the_same_jobs() {
+    // Old jobs would be pruned.
+    let first_start = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap() - 40_000;
     let on_file = Server::start_prepared(|data_dir| {
-        block_on(fill(Store::open(&data_dir.join("encke.db")).unwrap()));
+        block_on(fill(
+            Store::open(&data_dir.join("encke.db")).unwrap(),
+            first_start,
+        ));
     });
     let url = postgres::database();
-    block_on(async { fill(Store::connect(&url).await.unwrap()).await });
+    block_on(async { fill(Store::connect(&url).await.unwrap(), first_start).await });
     let on_postgres = Server::start_on(&url);
     let found = |server: &Server, search: &Value| -> (BTreeSet<String>, Value) {
         let query = search.to_string();
         let fields = [("Query", query.as_str())];
         let jobs = server.call("/api/v1/admin/get-jobs-for-custom-search", &fields);
         let list = jobs.as_array().unwrap_or_else(|| panic!("{search}: {jobs}"));
-        let ids = list.iter().map(|j| j["GUID"].as_str().unwrap().to_string()).collect();
+        let ids = list
+            .iter()
+            .map(|j| j["GUID"].as_str().unwrap().to_string())
+            .collect();
         let count = server.call("/api/v1/admin/count-jobs-for-custom-search", &fields);
         (ids, count)
     };
     let (mut some, mut none) = (0, 0);
-    for search in searches() {
+    for search in searches(first_start) {
         let (expected, count) = found(&on_file, &search);
         let (ids, count_there) = found(&on_postgres, &search);
         assert_eq!(ids, expected, "{search}");
@@ -130,7 +172,9 @@ fn both_databases_find_the_same_jobs() {
         let ids = |server: &Server| {
             let jobs = server.call(&format!("/api/v1/admin/{path}"), &[]);
             let list = jobs.as_array().unwrap().clone();
-            list.iter().map(|j| j["GUID"].to_string()).collect::<BTreeSet<_>>()
+            list.iter()
+                .map(|j| j["GUID"].to_string())
+                .collect::<BTreeSet<_>>()
         };
         assert_eq!(ids(&on_postgres), ids(&on_file), "{path}");
     }
@@ -164,7 +208,10 @@ fn two_servers_share_a_database_and_hear_of_each_other() {
                     let user = [("TargetUser", "alice")];
                     let got = server.call("/api/v1/admin/get-user-profile-and-hash", &user);
                     let mut profile = got["Profile"].clone();
-                    profile["Emails"].as_array_mut().unwrap().push(json!(format!("{n}@example.com")));
+                    profile["Emails"]
+                        .as_array_mut()
+                        .unwrap()
+                        .push(json!(format!("{n}@example.com")));
                     let fields = [
                         ("TargetUser", "alice".to_string()),
                         ("ProfileData", profile.to_string()),
@@ -179,28 +226,43 @@ fn two_servers_share_a_database_and_hear_of_each_other() {
         }
     });
     let profile = two.call("/api/v1/admin/get-user-profile", &[("TargetUser", "alice")]);
-    assert_eq!(profile["Emails"].as_array().unwrap().len(), 6, "{}", profile["Emails"]);
+    assert_eq!(
+        profile["Emails"].as_array().unwrap().len(),
+        6,
+        "{}",
+        profile["Emails"]
+    );
 
     // An administrator who was added on one may sign in on the other.
-    let fields = [("TargetUser", "ada"), ("TargetPassword", "adas-password"), ("TargetOrgID", "")];
+    let fields = [
+        ("TargetUser", "ada"),
+        ("TargetPassword", "adas-password"),
+        ("TargetOrgID", ""),
+    ];
     ok(&one.call("/api/v1/admin/admin-user/new", &fields));
-    let ada = [("Username", "ada"), ("AuthType", "Password"), ("Password", "adas-password")];
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while two.post("/api/v1/admin/list-users", &ada) != names {
-        assert!(std::time::Instant::now() < end, "the other server does not know of her");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    until("the other server to know of her", || {
+        let admins = two.call("/api/v1/admin/admin-user/list", &[]);
+        let known = admins.as_array()?.iter().any(|a| a["Username"] == "ada");
+        known.then_some(())
+    });
+    let ada = [
+        ("Username", "ada"),
+        ("AuthType", "Password"),
+        ("Password", "adas-password"),
+    ];
+    assert_eq!(two.post("/api/v1/admin/list-users", &ada), names);
 }
 
 #[test]
 fn a_crashed_database_loses_nothing_and_comes_back() {
-    let url = postgres::database();
+    let cluster = postgres::Cluster::start();
+    let url = cluster.url("postgres");
     let server = Server::start_on(&url);
     let mut heard = stream::signed_in(&server, "/api/v1/events/stream");
     for round in 0..3 {
         let name = format!("user{round}");
         add_user(&server, &name);
-        postgres::crash();
+        cluster.crash();
         // Calls may fail while connections are made anew, but not for long.
         let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let names = loop {

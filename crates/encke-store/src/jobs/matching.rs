@@ -53,7 +53,11 @@ impl Matcher {
     }
 
     fn rule(clause: &SearchClause) -> StoreResult<Self> {
-        let (field, operator, value) = (&clause.rule_field, clause.rule_operator.as_str(), &clause.rule_value);
+        let (field, operator, value) = (
+            &clause.rule_field,
+            clause.rule_operator.as_str(),
+            &clause.rule_value,
+        );
         if field.is_empty() && operator.is_empty() {
             return Ok(Matcher::All(Vec::new()));
         }
@@ -85,7 +89,11 @@ impl Matcher {
             fold,
             test,
         };
-        Ok(if negated { Matcher::Not(Box::new(rule)) } else { rule })
+        Ok(if negated {
+            Matcher::Not(Box::new(rule))
+        } else {
+            rule
+        })
     }
 
     /// Whether a job's document is found.

@@ -7,11 +7,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-struct Cluster {
+/// A database server.
+pub struct Cluster {
     folder: PathBuf,
     port: u16,
 }
 
+static NEXT: AtomicU32 = AtomicU32::new(0);
 static CLUSTER: OnceLock<Cluster> = OnceLock::new();
 
 /// Folder of the newest version's programs.
@@ -29,7 +31,12 @@ fn command(program: &str) -> Command {
     }
     let mut command = Command::new("setpriv");
     command
-        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"])
+        .args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+            "--pdeathsig=KILL",
+        ])
         .arg(path);
     command
 }
@@ -40,12 +47,18 @@ fn new_folder() -> PathBuf {
     let temporary = std::env::temp_dir();
     for entry in std::fs::read_dir(&temporary).unwrap().filter_map(Result::ok) {
         let name = entry.file_name().display().to_string();
-        let Some(pid) = name.strip_prefix(PREFIX) else { continue };
+        let Some(pid) = name.strip_prefix(PREFIX).and_then(|n| n.split('-').next()) else {
+            continue;
+        };
         if !Path::new("/proc").join(pid).exists() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
-    let folder = temporary.join(format!("{PREFIX}{}", std::process::id()));
+    let folder = temporary.join(format!(
+        "{PREFIX}{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    ));
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     folder
@@ -57,12 +70,20 @@ fn run(command: &mut Command) {
 }
 
 impl Cluster {
-    fn start() -> Self {
+    /// One of the caller's own.
+    pub fn start() -> Self {
         let folder = new_folder();
         let data = folder.join("data");
         run(command("initdb")
             .current_dir("/")
-            .args(["--auth=trust", "--username=encke", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .args([
+                "--auth=trust",
+                "--username=encke",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data));
         let port = {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -104,8 +125,22 @@ impl Cluster {
         }
     }
 
-    fn url(&self, database: &str) -> String {
-        format!("postgresql://encke@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    /// Ends the database server at once, as a crash would, and starts it again.
+    pub fn crash(&self) {
+        let data = self.folder.join("data");
+        run(command("pg_ctl")
+            .current_dir("/")
+            .args(["stop", "-m", "immediate", "-D"])
+            .arg(&data));
+        self.launch();
+    }
+
+    /// Address of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!(
+            "postgresql://encke@127.0.0.1:{}/{database}?sslmode=disable",
+            self.port
+        )
     }
 }
 
@@ -115,7 +150,6 @@ fn cluster() -> &'static Cluster {
 
 /// Address of a new database.
 pub fn database() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("encke{}", NEXT.fetch_add(1, Ordering::Relaxed));
     execute(&cluster().url("postgres"), &format!("CREATE DATABASE {name}"));
     cluster().url(&name)
@@ -123,17 +157,12 @@ pub fn database() -> String {
 
 /// Runs a statement with the package's own client; answers what it prints.
 pub fn execute(url: &str, statement: &str) -> String {
-    let output = Command::new("psql").args(["-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement, url]).output().unwrap();
+    let output = Command::new("psql")
+        .args(["-qAt", "-v", "ON_ERROR_STOP=1", "-c", statement, url])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{statement}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// Ends the database server at once, as a crash would, and starts it again.
-pub fn crash() {
-    let cluster = cluster();
-    let data = cluster.folder.join("data");
-    run(command("pg_ctl").current_dir("/").args(["stop", "-m", "immediate", "-D"]).arg(&data));
-    cluster.launch();
 }
 
 /// Where the metadata of a server with this data folder is: the address to give it, noted in the folder.
