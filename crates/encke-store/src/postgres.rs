@@ -28,7 +28,7 @@ const BATCH: i32 = 500;
 /// Prepared statements kept on each connection.
 const STATEMENTS: usize = 256;
 /// The advisory lock that writers of one database take ("encke").
-const LOCK: i64 = 0x656e_636b_65;
+const LOCK: i64 = 0x0065_6e63_6b65;
 /// The channel on which servers tell each other of events.
 const CHANNEL: &str = "encke_events";
 /// How long a connection may take to be made.
