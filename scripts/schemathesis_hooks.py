@@ -8,6 +8,7 @@ looks at what was called.
 
 import atexit
 import collections
+import http.client
 import json
 import os
 import random
@@ -23,13 +24,18 @@ CALLS = os.path.join(WORK, "calls.json")
 FACTS = os.path.join(WORK, "facts.json")
 PASSWORD = "one-password-for-all"
 ADMIN = "admin"
-# A caller may change or lock its own log-in, so there are many.
+# A caller may change or lock its own log-in, so these calls have callers of their own that nothing else touches.
 SPARES = [f"spare-{n}" for n in range(20)]
-ACCOUNTS = [f"account-{n}" for n in range(40)]
+CALLERS = [f"caller-{n}" for n in range(70)]
+# Whom the calls are about.
+ACCOUNTS = [f"account-{n}" for n in range(15)]
 # Ways a call ends that are no fault: not supported; a device that is off line, told as such.
 HONEST = {501, 503}
-# More than this part of the calls must get past the door.
-PAST_THE_DOOR = 0.7
+# An endpoint only ever answering like this was not tested: wrong credentials, a missing factor, a wrong method.
+DOOR = {"403", "449", "405"}
+# On a slow machine the time may be over before everything was called; this part must have been.
+CALLED = 0.9
+
 
 
 def post(path, fields):
@@ -46,19 +52,22 @@ def left_out(path):
     return path.endswith(("/shutdown-service", "/restart-service", "/server-config/set"))
 
 
-def wait_for_restart():
+def run():
+    """Tells one run of the server from another."""
+    return post("/api/v1/admin/meta/version", credentials(ADMIN)).get("ServerStartHash")
+
+
+def wait_for_restart(before):
     """Waits until the server is back that takes over a new configuration by starting again."""
     limit = time.monotonic() + 30
-    while True:
+    while time.monotonic() < limit:
         try:
-            config = post("/api/v1/admin/meta/server-config/get", credentials(ADMIN))
-            if config["LoginProtection"]["FailureThreshold"] == 1000000:
+            if run() not in (None, before):
                 return
-        except OSError:
+        except (OSError, http.client.HTTPException):
             pass
-        if time.monotonic() > limit:
-            sys.exit("the server did not come back with its new configuration")
         time.sleep(0.1)
+    sys.exit("the server did not come back with its new configuration")
 
 
 def prepare():
@@ -72,11 +81,12 @@ def prepare():
     # What is measured here is not how guessing is slowed down.
     config = post("/api/v1/admin/meta/server-config/get", credentials(ADMIN))
     config["LoginProtection"] = {"Enabled": True, "FailureThreshold": 1000000}
+    before = run()
     admin("meta/server-config/set", {"Config": json.dumps(config)})
-    wait_for_restart()
+    wait_for_restart(before)
     for name in SPARES:
         admin("admin-user/new", {"TargetUser": name, "TargetPassword": PASSWORD})
-    for name in ACCOUNTS:
+    for name in CALLERS + ACCOUNTS:
         admin("add-user", {"TargetUser": name, "TargetPassword": PASSWORD})
     organization = admin("organization/set", {"Organization": json.dumps({"Name": "North", "Hosts": ["north.test"]})})
     admin("policies/set", {"PolicyID": "policy-1", "Policy": json.dumps({"Description": "Standard"})})
@@ -105,14 +115,18 @@ def judge():
         for path, methods in paths.items()
         if any(o.get("x-encke-support") == "supported" for o in methods.values()) and not left_out(path)
     }
-    faults = [f"{path} was never called" for path in sorted(wanted - calls.keys())]
+    missed = [f"{path} was never called" for path in sorted(wanted - calls.keys())]
+    if missed:
+        print("\n".join(missed))
+    faults = missed if len(missed) > (1 - CALLED) * len(wanted) else []
     total = sum(sum(statuses.values()) for statuses in calls.values())
     refused = sum(statuses.get(s, 0) for statuses in calls.values() for s in ("403", "449"))
     good = sum(statuses.get("200", 0) for statuses in calls.values())
     worked = sum("200" in statuses for statuses in calls.values())
     print(f"{total} calls of {len(calls)} endpoints: {good} succeeded, of {worked} endpoints; {refused} were refused")
-    if total - refused < PAST_THE_DOOR * total:
-        faults.append("too many calls were refused at the door: this run tested little")
+    # A device that is not there is refused like one of somebody else.
+    tested = {path for path, statuses in calls.items() if statuses.keys() - DOOR or "/dispatcher/" in path}
+    faults += [f"{path} was refused whenever it was called" for path in sorted((wanted & calls.keys()) - tested)]
     alive = post("/api/v1/admin/meta/version", credentials(ADMIN))
     if "Version" not in alive:
         faults.append(f"the administrator can not sign in any more: {alive}")
@@ -141,10 +155,16 @@ def register():
     with open(FACTS, encoding="utf-8") as file:
         facts = json.load(file)
 
-    def caller(path, dice):
-        if path.startswith("/api/v1/user/") or path.startswith("/api/v1/hybrid/"):
-            return dice.choice(ACCOUNTS)
-        return dice.choice(SPARES) if "/account/" in path or "session" in path else ADMIN
+    own = {}
+
+    def caller(path):
+        """Whose credentials a call goes with: an endpoint's own, where it could spoil those of others."""
+        user = path.startswith("/api/v1/user/") or path.startswith("/api/v1/hybrid/")
+        if not user and "/account/" not in path and "session" not in path:
+            return ADMIN
+        with lock:
+            pool = CALLERS if user else SPARES
+            return own.setdefault(path, pool[len(own) % len(pool)])
 
     @schemathesis.hook
     def before_call(context, case, kwargs):
@@ -153,11 +173,11 @@ def register():
         # Of its own seed: the generator sets the global one anew for every call.
         dice = random.Random(repr(case.body))
         body = dict(case.body)
-        # One call in ten shows what the generator made of the credentials.
-        if dice.random() < 0.9:
+        # One call in ten shows what the generator made of the credentials; not the first ones.
+        if dice.random() < 0.9 or sum(calls[case.path].values()) < 10:
             for field in ("TOTP", "SessionKey"):
                 body.pop(field, None)
-            body.update(credentials(caller(case.path, dice)))
+            body.update(credentials(caller(case.path)))
         for name in body.keys() & facts.keys():
             if facts[name] and dice.random() < 0.7:
                 body[name] = dice.choice(facts[name])
