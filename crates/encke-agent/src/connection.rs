@@ -2,7 +2,7 @@
 
 use crate::error::{AgentError, AgentResult};
 use crate::settings::Settings;
-use crate::{Agent, PendingCall, VERSION, browse, device, jobs, read};
+use crate::{Agent, PendingCall, VERSION, browse, device, jobs};
 use encke_api::live::{
     Call, DeviceMessage, HEARTBEAT_SECONDS, Hello, LIVE_PATH, MAX_FRAME, PROTOCOL, ProfileAndHash, Request,
     ServerMessage,
@@ -332,7 +332,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
     match request {
         Request::RefetchProfile => {
             blocking(agent, |agent| {
-                agent.set_account(read(agent.call(Call::GetProfile)?)?);
+                agent.exchange(Call::GetProfile)?;
                 Ok(Value::Null)
             })
             .await

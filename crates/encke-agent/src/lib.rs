@@ -58,6 +58,8 @@ pub struct Agent {
     delivered: Notify,
     jobs: Mutex<jobs::Running>,
     vaults: vaults::Vaults,
+    /// Held from asking for a profile until it is taken over: an answer that was overtaken must not come last.
+    exchanging: Mutex<()>,
     /// Ended jobs whose outcome could not be written into the profile yet.
     later: Mutex<Vec<BackupJobDetail>>,
     stopping: CancellationToken,
@@ -90,6 +92,7 @@ impl Agent {
             delivered: Notify::new(),
             jobs: Mutex::default(),
             vaults: vaults::Vaults::default(),
+            exchanging: Mutex::default(),
             later: Mutex::new(died),
             stopping,
         });
@@ -147,6 +150,13 @@ impl Agent {
             .map_err(|_| AgentError::Offline)?
     }
 
+    /// Asks the server for an answer that is a profile, and takes it over.
+    fn exchange(&self, call: Call) -> AgentResult<()> {
+        let _one = self.exchanging.lock();
+        self.set_account(read(self.call(call)?)?);
+        Ok(())
+    }
+
     /// Takes over a profile the server sent, and keeps it for a start without the server.
     fn set_account(&self, account: ProfileAndHash) {
         let mut kept = self.account.write();
@@ -188,15 +198,9 @@ impl Agent {
                 require_hash: account.hash,
                 profile: Box::new(account.profile),
             };
-            match self.call(call) {
-                Ok(body) => {
-                    self.set_account(read(body)?);
-                    return Ok(());
-                }
-                Err(AgentError::Server { status: 409, .. }) => {
-                    self.set_account(read(self.call(Call::GetProfile)?)?);
-                }
-                Err(e) => return Err(e),
+            match self.exchange(call) {
+                Err(AgentError::Server { status: 409, .. }) => self.exchange(Call::GetProfile)?,
+                ended => return ended,
             }
         }
         Err(AgentError::Server {

@@ -6,10 +6,10 @@ use crate::{Agent, now};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use encke_api::account_keys::{ENCRYPTIONMETHOD_ENCKE, WrappingKey, bucket_key_place, vault_key_place};
-use encke_api::constants::{DESTINATIONTYPE_COMET, DESTINATIONTYPE_LOCALCOPY};
+use encke_api::constants::{DESTINATIONTYPE_COMET, DESTINATIONTYPE_LOCALCOPY, DESTINATIONTYPE_S3};
 use encke_api::types::{DestinationConfig, DestinationLocation};
 use encke_repo::{InitOptions, RepoError, Repository};
-use encke_storage::{Backend, FileKind, Local, Rest, StorageError};
+use encke_storage::{Backend, StorageError, kind_name, open_place, s3_place};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -45,31 +45,13 @@ fn fingerprint(vault: &DestinationConfig) -> AgentResult<String> {
     serde_json::to_string(&vault).map_err(|e| AgentError::Protocol(e.to_string()))
 }
 
+/// Opens the place; what is wrong with its settings is the caller's to mend.
 fn backend(location: &DestinationLocation, bucket_key: &str) -> AgentResult<Arc<dyn Backend>> {
-    match location.destination_type {
-        DESTINATIONTYPE_LOCALCOPY => {
-            if !location.localcopy_path.starts_with('/') {
-                return Err(AgentError::Invalid(
-                    "the vault's local path must be absolute".into(),
-                ));
-            }
-            Ok(Arc::new(Local::new(&location.localcopy_path)))
-        }
-        DESTINATIONTYPE_COMET => {
-            let server = location.comet_server.trim_end_matches('/');
-            if !server.starts_with("http://") && !server.starts_with("https://") {
-                return Err(AgentError::Invalid(format!(
-                    "the vault's server '{server}' is not an http or https address"
-                )));
-            }
-            let url = format!("{server}/storage/{}/", location.comet_bucket);
-            Ok(Arc::new(Rest::new(
-                &url,
-                Some((&location.comet_bucket, bucket_key)),
-            )))
-        }
-        other => Err(AgentError::Unsupported(format!("Storage Vaults of type {other}"))),
-    }
+    open_place(location, bucket_key).map_err(|e| match e {
+        StorageError::Invalid(message) => AgentError::Invalid(message),
+        StorageError::Unsupported(what) => AgentError::Unsupported(what),
+        e => AgentError::Repo(e.into()),
+    })
 }
 
 /// The part of a vault's settings that says where it lies.
@@ -125,10 +107,8 @@ impl Vaults {
     /// Tries to reach a place and list it.
     pub(crate) fn ping(&self, location: &DestinationLocation) -> AgentResult<Value> {
         let backend = backend(location, &location.comet_bucket_key)?;
-        match backend.list(FileKind::Snapshot) {
-            Ok(_) | Err(StorageError::NotFound(_)) => Ok(Value::Null),
-            Err(e) => Err(AgentError::Repo(e.into())),
-        }
+        backend.ping().map_err(|e| AgentError::Repo(e.into()))?;
+        Ok(Value::Null)
     }
 }
 
@@ -227,12 +207,14 @@ pub struct VaultAccess {
     pub repository: String,
     /// For restic's `RESTIC_PASSWORD`.
     pub password: String,
+    /// Further variables of the environment that restic needs, by name.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Reads a vault's keys with this device's own; asks the server for the profile.
 ///
 /// # Errors
-/// Not registered, off line, or no such vault.
+/// Not registered, off line, no such vault, or one that stock restic can not reach.
 pub async fn vault_access(data_dir: &std::path::Path, id: &str) -> AgentResult<VaultAccess> {
     let settings = crate::Settings::load(data_dir)?;
     let (_, account) = crate::connection::sign_in(&settings, &Default::default()).await?;
@@ -240,6 +222,7 @@ pub async fn vault_access(data_dir: &std::path::Path, id: &str) -> AgentResult<V
     let vault = account.profile.destinations.get(id);
     let vault =
         vault.ok_or_else(|| AgentError::Invalid(format!("the account has no Storage Vault '{id}'")))?;
+    let mut environment = Vec::new();
     let repository = match vault.destination_type {
         DESTINATIONTYPE_COMET => {
             let key = bucket_key(&wrapping, id, &vault.comet_bucket_key)?;
@@ -253,10 +236,24 @@ pub async fn vault_access(data_dir: &std::path::Path, id: &str) -> AgentResult<V
                 vault.comet_bucket
             )
         }
-        _ => vault.localcopy_path.clone(),
+        DESTINATIONTYPE_LOCALCOPY => vault.localcopy_path.clone(),
+        DESTINATIONTYPE_S3 => {
+            let place = s3_place(&location(vault)?).map_err(|e| AgentError::Invalid(e.to_string()))?;
+            environment.push(("AWS_DEFAULT_REGION", place.signing_region().to_string()));
+            environment.push(("AWS_ACCESS_KEY_ID", place.access_key.clone()));
+            environment.push(("AWS_SECRET_ACCESS_KEY", place.secret_key.clone()));
+            format!("s3:{}", place.url())
+        }
+        other => {
+            let kind = kind_name(other).unwrap_or("unknown");
+            return Err(AgentError::Unsupported(format!(
+                "stock restic for storage of the kind {kind}"
+            )));
+        }
     };
     Ok(VaultAccess {
         repository,
         password: password(&wrapping, id, vault)?,
+        environment,
     })
 }

@@ -2,7 +2,7 @@
 //! at all (source: `spec/README.md`, "Requests" and "Parameters").
 
 use crate::error::{ApiError, ApiResult};
-use crate::wire::{Seed, Wire, WireName};
+use crate::wire::{Seed, Wire, WireName, WireStruct};
 use serde::de::DeserializeSeed;
 
 /// Most fields in one form. The widest published call has 12 and a caller adds 5 credentials.
@@ -288,6 +288,12 @@ impl<T: ParamValue> ParamValue for Option<T> {
 impl WireName for Vec<String> {
     fn wire_name() -> String {
         "[]string".into()
+    }
+}
+
+impl<T: WireStruct> WireName for Vec<T> {
+    fn wire_name() -> String {
+        format!("[]{}", T::wire_name())
     }
 }
 

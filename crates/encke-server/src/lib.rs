@@ -24,6 +24,7 @@ pub mod reports;
 pub mod shared_quotas;
 mod start;
 pub mod storage_role;
+pub mod storage_templates;
 pub mod stream;
 pub mod table;
 pub mod unsupported;

@@ -103,6 +103,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::reports::routes());
     routes.extend(crate::shared_quotas::routes());
     routes.extend(crate::storage_role::routes());
+    routes.extend(crate::storage_templates::routes());
     routes.extend(crate::users::routes());
     routes.extend(crate::webauthn::routes());
     let unsupported = crate::unsupported::routes(&routes);

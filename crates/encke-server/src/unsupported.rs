@@ -18,6 +18,9 @@ fn reason(area: &str, path: &str) -> &'static str {
     if path.contains("/u2f/") {
         return U2F;
     }
+    if path == "/api/v1/admin/convert-storage-role" {
+        return "the Storage Role keeps its buckets on its own disk, so there is no S3 service behind them to convert a vault to";
+    }
     match area {
         "branding_builds" => "branded client builds are not available yet",
         "constellation" => "the Constellation Role is not available yet",
@@ -26,7 +29,6 @@ fn reason(area: &str, path: &str) -> &'static str {
         "psa" => "PSA systems are not connected yet",
         "replication" => "replication is not available yet",
         "self_backup" => "self-backup is not available yet",
-        "storage_templates" => "storage templates are not available yet",
         "update_campaigns" => "devices can not update themselves yet",
         "webhooks" => "webhooks are not available yet",
         _ => "this call is not available yet",

@@ -1,10 +1,14 @@
 //! Where a repository's bytes live: a small blocking interface ([`Backend`]) and its implementations. It knows files
-//! by kind and name, and nothing of what is in them.
+//! by kind and name, and nothing of what is in them. [`open_place`] opens what the settings of a Storage Vault name.
 
+mod cloud;
 mod local;
+mod place;
 mod rest;
 
+pub use cloud::{Cloud, S3};
 pub use local::Local;
+pub use place::{kind_name, open_place, s3_place};
 pub use rest::Rest;
 
 use std::sync::Arc;
@@ -56,6 +60,12 @@ pub enum StorageError {
     /// The storage can not be reached or broke off; trying later may help.
     #[error("the storage can not be reached: {0}")]
     Unreachable(String),
+    /// Settings that make no sense; the text says what to change.
+    #[error("{0}")]
+    Invalid(String),
+    /// A kind of storage, or a property of it, that is not reached yet.
+    #[error("not supported yet: {0}")]
+    Unsupported(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -105,6 +115,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// See [`StorageError`].
     fn delete(&self, kind: FileKind, name: &str) -> StorageResult<()>;
+    /// Finds out whether the place can be reached with these credentials. Changes nothing, and tries only once.
+    ///
+    /// # Errors
+    /// See [`StorageError`]. A place that nothing was written to yet is no error where it comes into being by itself.
+    fn ping(&self) -> StorageResult<()>;
     /// For messages; without credentials.
     fn describe(&self) -> String;
     /// Connections that pay off when many files are written or read at once.
@@ -113,13 +128,25 @@ pub trait Backend: Send + Sync {
     fn is_local(&self) -> bool;
 }
 
-/// Opens a location: a path, or `rest:http(s)://user:password@host/path/`.
+/// Opens a location: a path, `rest:http(s)://user:password@host/path/`, or `s3:http(s)://host/bucket/path` with the
+/// credentials in the environment, as stock restic takes them (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+/// `AWS_DEFAULT_REGION`).
 ///
 /// # Errors
 /// The location can not be understood.
 pub fn open(location: &str) -> StorageResult<Arc<dyn Backend>> {
-    match location.strip_prefix("rest:") {
-        Some(url) => Ok(Arc::new(Rest::from_url(url)?)),
-        None => Ok(Arc::new(Local::new(location))),
+    if let Some(url) = location.strip_prefix("rest:") {
+        return Ok(Arc::new(Rest::from_url(url)?));
     }
+    if let Some(url) = location.strip_prefix("s3:") {
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let (access_key, secret_key, region) = (
+            variable("AWS_ACCESS_KEY_ID"),
+            variable("AWS_SECRET_ACCESS_KEY"),
+            variable("AWS_DEFAULT_REGION"),
+        );
+        let place = S3::from_url(url, &access_key, &secret_key, &region)?;
+        return Ok(Arc::new(Cloud::s3(&place)?));
+    }
+    Ok(Arc::new(Local::new(location)))
 }

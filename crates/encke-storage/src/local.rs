@@ -1,6 +1,8 @@
 //! A folder on this machine, in restic's layout: packs in 256 subfolders by the first two digits of their names.
 
 use crate::{Backend, FileKind, StorageError, StorageResult};
+use rustix::fs::Access;
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -191,6 +193,31 @@ impl Backend for Local {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(error(&path, &e)),
             _ => Ok(()),
         }
+    }
+
+    fn ping(&self) -> StorageResult<()> {
+        // What does not exist yet is made at the first use, below the nearest folder that does.
+        let mut folder = self.root.as_path();
+        let found = loop {
+            match fs::metadata(folder) {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                found => break found.map_err(|e| error(folder, &e))?,
+            }
+            folder = folder.parent().unwrap_or(Path::new("/"));
+        };
+        if !found.is_dir() {
+            return Err(StorageError::Other(format!(
+                "{} is not a folder",
+                folder.display()
+            )));
+        }
+        let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::access(folder, wanted).map_err(|e| match e {
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => {
+                StorageError::Other(format!("{} can not be written to", folder.display()))
+            }
+            e => error(folder, &e.into()),
+        })
     }
 
     fn describe(&self) -> String {

@@ -245,6 +245,15 @@ impl Backend for Rest {
         })
     }
 
+    fn ping(&self) -> StorageResult<()> {
+        let url = format!("{}{}/", self.base, FileKind::Snapshot.folder());
+        match self.read(&url, None, Some(V2)) {
+            // A server may not know a folder nothing was written to.
+            Ok(_) | Err(StorageError::NotFound(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     fn describe(&self) -> String {
         self.base.clone()
     }

@@ -201,6 +201,9 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
                 "RESTIC_REPOSITORY={}\nRESTIC_PASSWORD={}",
                 access.repository, access.password
             );
+            for (name, value) in access.environment {
+                println!("{name}={value}");
+            }
         }
     }
     Ok(())

@@ -16,7 +16,8 @@ use std::time::Duration;
 /// Work on a repository directly: back up, restore and verify without a server.
 #[derive(clap::Args)]
 pub struct VaultArgs {
-    /// A folder, or `rest:http(s)://user:password@host/path/`.
+    /// A folder, `rest:http(s)://user:password@host/path/`, or `s3:http(s)://host/bucket/path` with AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY in the environment.
     #[arg(long, short, env = "ENCKE_VAULT")]
     repo: String,
     /// File whose first line is the repository's password.

@@ -6,6 +6,7 @@ use crate::admins::{OBSCURED, obscured};
 use crate::app::{App, Ending};
 use crate::auth::{Admin, find_admin};
 use crate::start::DEFAULT_LISTEN;
+use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, Route, done};
 use encke_api::account_keys::PASSWORD_FORMAT_ENCKE;
 use encke_api::constants::{MINIMUM_LOG_RETENTION_DAYS, PASSWORD_FORMAT_PLAINTEXT, SEVT_SERVER_UPDATED};
@@ -54,6 +55,11 @@ pub(crate) fn listen_addresses(listeners: &[HTTPConnectorOptions]) -> Vec<Socket
 fn shown(config: &ServerConfigOptions) -> ServerConfigOptions {
     let mut shown = config.clone();
     shown.admin_users = config.admin_users.iter().map(obscured).collect();
+    let templates = &mut shown.authentication_role.remote_storage;
+    *templates = storage_templates::obscured(templates);
+    for organization in shown.organizations.values_mut() {
+        organization.remote_storage = storage_templates::obscured(&organization.remote_storage);
+    }
     shown
 }
 
@@ -163,6 +169,16 @@ async fn restore_secrets(
     present: &ServerConfigOptions,
     config: &mut ServerConfigOptions,
 ) -> ApiResult<()> {
+    storage_templates::adopt(
+        app,
+        &present.authentication_role.remote_storage,
+        &mut config.authentication_role.remote_storage,
+    )?;
+    for (id, organization) in &mut config.organizations {
+        let old = present.organizations.get(id);
+        let old = old.map_or(&[][..], |o| &o.remote_storage);
+        storage_templates::adopt(app, old, &mut organization.remote_storage)?;
+    }
     for admin in &mut config.admin_users {
         let old = find_admin(&present.admin_users, &admin.username, &admin.organization_id);
         // A key that signed since the document was fetched keeps its count.

@@ -6,6 +6,7 @@ mod export;
 
 use crate::app::{App, store_error};
 use crate::auth::Admin;
+use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, MapOf, Route, done};
 use encke_api::constants::{
     SEVT_ACCOUNT_ADMIN_REMOVED, SEVT_TENANT_NEW, SEVT_TENANT_REMOVED, SEVT_TENANT_UPDATED,
@@ -107,8 +108,15 @@ pub(crate) fn check_hosts(hosts: &mut [String]) -> ApiResult<()> {
     Ok(())
 }
 
+/// Makes an organization ready to leave the server.
+fn hide_secrets(organization: &mut Organization) {
+    organization.remote_storage = storage_templates::obscured(&organization.remote_storage);
+}
+
 async fn list(app: Arc<App>, _: Admin, _: Call<NoParams>) -> ApiResult<MapOf<Organization>> {
-    Ok(MapOf(app.config().organizations.clone()))
+    let mut all = app.config().organizations.clone();
+    all.values_mut().for_each(hide_secrets);
+    Ok(MapOf(all))
 }
 
 async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Doc<OrganizationResponse>> {
@@ -129,8 +137,13 @@ async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Doc<Orga
     }
     check_hosts(&mut organization.hosts)?;
     let suspended = organization.is_suspended;
-    let (answer, key, actor) = (organization.clone(), id.clone(), admin.name.clone());
+    let mut answer = organization.clone();
+    hide_secrets(&mut answer);
+    let (handle, key, actor) = (app.clone(), id.clone(), admin.name.clone());
     app.change_config(move |config| {
+        let old = config.organizations.get(&key);
+        let old = old.map_or(&[][..], |o| &o.remote_storage);
+        storage_templates::adopt(&handle, old, &mut organization.remote_storage)?;
         for (other, o) in &config.organizations {
             if let Some(taken) = o.hosts.iter().find(|h| organization.hosts.contains(h))
                 && *other != key

@@ -7,10 +7,13 @@ use crate::auth::Admin;
 use crate::stream::{ListWriter, list_body};
 use crate::table::{Call, Doc, Envelope, Keyed, Route, Streamed, done};
 use encke_api::endpoint::Role;
-use encke_api::form::NoParams;
-use encke_api::types::{AddBucketResponseMessage, BucketProperties, SizeMeasurement, StorageFreeSpaceInfo};
+use encke_api::form::{Json, NoParams};
+use encke_api::types::{
+    AddBucketResponseMessage, BucketProperties, DestinationLocation, SizeMeasurement, StorageFreeSpaceInfo,
+};
 use encke_api::wire::Out;
 use encke_api::{ApiError, ApiResult, params};
+use encke_storage::{StorageError, open_place};
 use encke_store::{BucketId, StoredBucket};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -44,6 +47,14 @@ params! {
     struct OneBucket {
         /// Id of the bucket.
         BucketID: String
+    }
+}
+
+params! {
+    /// Parameters of `AdminStoragePingDestination`.
+    struct Ping {
+        /// Place to reach.
+        ExtraData: Json<DestinationLocation>
     }
 }
 
@@ -210,6 +221,34 @@ async fn free_space(app: Arc<App>, _: Admin, _: Call<FreeSpace>) -> ApiResult<Do
     }))
 }
 
+/// What a caller may read of a storage's failure.
+fn storage_failure(e: &StorageError) -> ApiError {
+    match e {
+        StorageError::Invalid(message) => ApiError::bad_request(message.clone()),
+        StorageError::Unsupported(what) => ApiError::unsupported(what),
+        StorageError::NotFound(place) => ApiError::new(502, format!("{place}: there is no such place")),
+        e => ApiError::new(502, e.to_string()),
+    }
+}
+
+/// Finds out whether this server reaches a place.
+///
+/// # Errors
+/// 400 for settings that make no sense, 501 for a kind that is not reached yet, 502 with what the storage said.
+pub(crate) async fn ping(location: DestinationLocation) -> ApiResult<()> {
+    let reached = tokio::task::spawn_blocking(move || {
+        let key = location.comet_bucket_key.clone();
+        open_place(&location, &key)?.ping()
+    });
+    let reached = reached.await.map_err(|_| ApiError::internal())?;
+    reached.map_err(|e| storage_failure(&e))
+}
+
+async fn ping_destination(_: Arc<App>, _: Admin, call: Call<Ping>) -> ApiResult<Envelope> {
+    ping(call.params.ExtraData.0).await?;
+    Ok(done())
+}
+
 /// Endpoints.
 #[must_use]
 pub fn routes() -> Vec<Route> {
@@ -251,5 +290,13 @@ pub fn routes() -> Vec<Route> {
         .roles(&[Role::Storage])
         .top_level()
         .denied_if(|p| p.deny_view_server_info),
+        Route::new(
+            "AdminStoragePingDestination",
+            "/api/v1/admin/storage/ping-destination",
+            "Finds out whether this server reaches a place for a Storage Vault with the credentials given, and changes nothing there. A local path may not exist yet. Reached are: local path (1002), Storage Role (1003), S3-compatible (1000), WebDAV (1010).",
+            ping_destination,
+        )
+        .top_level()
+        .denied_if(|p| p.prevent_edit_server_settings),
     ]
 }

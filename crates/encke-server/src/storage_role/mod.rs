@@ -9,7 +9,9 @@ mod protocol;
 mod registry;
 mod upload;
 
+pub(crate) use endpoints::ping;
 pub use endpoints::routes;
+pub(crate) use registry::delete;
 pub use registry::{Key, NewBucket, register};
 
 use crate::app::{App, now};

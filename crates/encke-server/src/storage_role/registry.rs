@@ -126,7 +126,7 @@ async fn add(app: &App, bucket: StoredBucket, event: EventDraft) -> ApiResult<()
 ///
 /// # Errors
 /// 404 if there is none in the scope.
-pub(super) async fn delete(app: &Arc<App>, actor: &str, scope: Scope, id: BucketId) -> ApiResult<()> {
+pub(crate) async fn delete(app: &Arc<App>, actor: &str, scope: Scope, id: BucketId) -> ApiResult<()> {
     let actor = actor.to_string();
     uninterrupted(
         app,

@@ -189,6 +189,14 @@ impl World {
             self.facts
                 .insert(if north { "north policy" } else { "policy" }, id.into());
         }
+        let id = if north {
+            "template-north-53"
+        } else {
+            "template-top-58"
+        };
+        self.keep_template(organization, id);
+        self.facts
+            .insert(if north { "north provider" } else { "provider" }, id.into());
         let id = if north { "quota-north-31" } else { "quota-top-72" };
         let fields = [
             ("SharedStorageQuotaID", id),
@@ -199,6 +207,25 @@ impl World {
             self.facts
                 .insert(if north { "north quota" } else { "quota" }, id.into());
         }
+    }
+
+    /// Lets an organization request Storage Vaults on the server's own Storage Role.
+    fn keep_template(&self, organization: &str, id: &str) {
+        let template = json!([{ "Type": "comet", "ID": id, "Description": CANARY }]);
+        if organization.is_empty() {
+            let text = template.to_string();
+            let path = "/api/v1/admin/meta/remote-storage-vault/set";
+            self.server.call(path, &[("RemoteStorageOptions", &text)]);
+            return;
+        }
+        let all = self.server.call("/api/v1/admin/organization/list", &[]);
+        let mut wanted = all[organization].clone();
+        wanted["RemoteStorage"] = template;
+        let wanted = wanted.to_string();
+        self.must(
+            "organization/set",
+            &[("OrganizationID", organization), ("Organization", &wanted)],
+        );
     }
 
     fn add_device(&mut self) {
@@ -469,6 +496,7 @@ impl World {
             "Options" if kind == "RestoreJobAdvancedOptions" => {
                 json!({"Type": 0, "DestPath": self.server.work_dir.join("restored")}).to_string()
             }
+            "TemplateOptions" => json!({ "Type": "comet", "Description": "Here" }).to_string(),
             "ExtraData" => {
                 json!({"DestinationType": 1002, "LocalcopyPath": self.server.work_dir.join("ping")})
                     .to_string()

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 pub mod authenticator;
 pub mod device;
 pub mod postgres;
+pub mod services;
 pub mod stream;
 
 /// Name of the administrator of a test's server, and its password.

@@ -1,0 +1,330 @@
+//! Storage services reached through the library `opendal`, in restic's default layout (as [`crate::Local`]), so that
+//! stock restic finds the same repository there.
+
+use crate::{Backend, FileKind, StorageError, StorageResult};
+use futures_util::TryStreamExt as _;
+use opendal::layers::{RetryLayer, TimeoutLayer};
+use opendal::{Buffer, Builder, Error, ErrorKind, Operator, services};
+use std::sync::OnceLock;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Further tries of one call before it counts as failed.
+const TRIES: usize = 5;
+/// Longest time for a call that moves no content.
+const CALL: Duration = Duration::from_secs(60);
+/// Longest time for one read or write: a large pack over a slow line.
+const TRANSFER: Duration = Duration::from_secs(600);
+/// Longest time that a ping waits.
+const PING: Duration = Duration::from_secs(15);
+/// Region of services that have none.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// A repository on a storage service.
+pub struct Cloud {
+    /// Repeats calls whose failure may pass.
+    op: Operator,
+    /// Tries once.
+    once: Operator,
+    description: String,
+    /// Whether a container that is not there comes into being by writing to it.
+    makes_folders: bool,
+}
+
+/// A place on an S3-compatible service.
+#[derive(Clone, Default)]
+pub struct S3 {
+    /// Address, such as `https://s3.eu-west-1.amazonaws.com`.
+    pub endpoint: String,
+    /// Region; empty where it follows from the address or does not matter.
+    pub region: String,
+    /// Bucket.
+    pub bucket: String,
+    /// Folder in the bucket; may be empty.
+    pub prefix: String,
+    /// Id of the key.
+    pub access_key: String,
+    /// The key.
+    pub secret_key: String,
+}
+
+impl S3 {
+    /// From `http(s)://host/bucket/path`, as stock restic writes it.
+    ///
+    /// # Errors
+    /// The address can not be understood.
+    pub fn from_url(url: &str, access_key: &str, secret_key: &str, region: &str) -> StorageResult<Self> {
+        let url = if url.contains("://") {
+            url.to_string()
+        } else {
+            format!("https://{url}")
+        };
+        let parts = url.split_once("://").and_then(|(scheme, rest)| {
+            let (host, path) = rest.split_once('/')?;
+            Some((format!("{scheme}://{host}"), path.trim_matches('/')))
+        });
+        let (endpoint, path) = parts.filter(|(_, path)| !path.is_empty()).ok_or_else(|| {
+            StorageError::Invalid("an S3 location looks like s3:https://host/bucket/path".into())
+        })?;
+        let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+        Ok(Self {
+            endpoint,
+            region: region.to_string(),
+            bucket: bucket.to_string(),
+            prefix: prefix.to_string(),
+            access_key: access_key.to_string(),
+            secret_key: secret_key.to_string(),
+        })
+    }
+
+    /// As [`S3::from_url`] reads it; without credentials.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let (host, prefix) = (self.endpoint.trim_end_matches('/'), self.prefix.trim_matches('/'));
+        format!("{host}/{}/{prefix}", self.bucket)
+    }
+
+    /// The region that requests are signed for.
+    #[must_use]
+    pub fn signing_region(&self) -> &str {
+        if !self.region.is_empty() {
+            return &self.region;
+        }
+        // Most services name the region in the address: s3.eu-west-1.amazonaws.com, s3.eu-central-1.wasabisys.com.
+        let host = self.endpoint.rsplit("://").next().unwrap_or_default();
+        let region = host.strip_prefix("s3.").and_then(|rest| rest.split('.').next());
+        region
+            .filter(|r| r.contains('-') && r.ends_with(|c: char| c.is_ascii_digit()))
+            .unwrap_or(DEFAULT_REGION)
+    }
+}
+
+/// The threads that talk to storage services; calls from outside wait for them.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        // Fails only when a provider was chosen before, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("storage")
+            .enable_all()
+            .build()
+            .expect("a process that runs can start two threads")
+    })
+}
+
+/// Runs work on the storage threads and waits for it, from any kind of thread.
+fn wait<T: Send + 'static>(
+    work: impl Future<Output = StorageResult<T>> + Send + 'static,
+) -> StorageResult<T> {
+    let (done, answer) = sync_channel(1);
+    runtime().spawn(async move {
+        let _ = done.send(work.await);
+    });
+    answer
+        .recv()
+        .unwrap_or_else(|_| Err(StorageError::Other("a call to the storage broke off".into())))
+}
+
+fn error(place: &str, e: &Error) -> StorageError {
+    match e.kind() {
+        ErrorKind::NotFound => StorageError::NotFound(place.to_string()),
+        ErrorKind::PermissionDenied => StorageError::Unauthorised,
+        ErrorKind::RateLimited => StorageError::Unreachable(format!("{place}: too many requests")),
+        _ if e.is_temporary() || e.is_persistent() => {
+            StorageError::Unreachable(format!("{place}: {}", e.message()))
+        }
+        _ => StorageError::Other(format!("{place}: {}", e.message())),
+    }
+}
+
+fn path(kind: FileKind, name: &str) -> String {
+    match kind {
+        FileKind::Config => kind.folder().to_string(),
+        FileKind::Pack => format!("data/{}/{name}", name.get(..2).unwrap_or("00")),
+        _ => format!("{}/{name}", kind.folder()),
+    }
+}
+
+impl Cloud {
+    fn new<B: Builder>(builder: B, description: String, makes_folders: bool) -> StorageResult<Self> {
+        runtime();
+        let op = Operator::new(builder).map(opendal::OperatorBuilder::finish);
+        let op = op.map_err(|e| StorageError::Invalid(e.message().to_string()))?;
+        let once = op.layer(TimeoutLayer::new().with_timeout(CALL).with_io_timeout(TRANSFER));
+        let retry = RetryLayer::new()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(300))
+            .with_max_times(TRIES);
+        Ok(Self {
+            op: once.clone().layer(retry),
+            once,
+            description,
+            makes_folders,
+        })
+    }
+
+    /// A bucket, or a folder in one, of an S3-compatible service.
+    ///
+    /// # Errors
+    /// Settings that can not be right.
+    pub fn s3(place: &S3) -> StorageResult<Self> {
+        if place.bucket.is_empty() {
+            return Err(StorageError::Invalid("the S3 bucket has no name".into()));
+        }
+        if place.access_key.is_empty() || place.secret_key.is_empty() {
+            return Err(StorageError::Invalid("the S3 access key is missing".into()));
+        }
+        // Only these credentials: never what this machine may have of its own.
+        let builder = services::S3::default()
+            .endpoint(&place.endpoint)
+            .region(place.signing_region())
+            .bucket(&place.bucket)
+            .root(&place.prefix)
+            .access_key_id(&place.access_key)
+            .secret_access_key(&place.secret_key)
+            .disable_config_load()
+            .disable_ec2_metadata();
+        Self::new(builder, place.url(), false)
+    }
+
+    /// A folder of a WebDAV server.
+    ///
+    /// # Errors
+    /// Settings that can not be right.
+    pub fn webdav(endpoint: &str, folder: &str, user: &str, password: &str) -> StorageResult<Self> {
+        let mut builder = services::Webdav::default().endpoint(endpoint).root(folder);
+        if !user.is_empty() || !password.is_empty() {
+            builder = builder.username(user).password(password);
+        }
+        let description = format!("{}/{}", endpoint.trim_end_matches('/'), folder.trim_matches('/'));
+        Self::new(builder, description, true)
+    }
+
+    fn place(&self, path: &str) -> String {
+        format!("{}/{path}", self.description.trim_end_matches('/'))
+    }
+}
+
+impl Backend for Cloud {
+    fn create(&self) -> StorageResult<()> {
+        // Folders come into being with the files in them.
+        self.ping()
+    }
+
+    fn list(&self, kind: FileKind) -> StorageResult<Vec<(String, u64)>> {
+        let folder = format!("{}/", kind.folder());
+        let (op, place) = (self.op.clone(), self.place(&folder));
+        let makes_folders = self.makes_folders;
+        wait(async move {
+            let mut out = Vec::new();
+            let listed = async {
+                let mut lister = op.lister_with(&folder).recursive(kind == FileKind::Pack).await?;
+                while let Some(entry) = lister.try_next().await? {
+                    if entry.metadata().is_file() && entry.name().len() == 64 {
+                        out.push((entry.name().to_string(), entry.metadata().content_length()));
+                    }
+                }
+                Ok::<(), Error>(())
+            };
+            match listed.await {
+                Err(e) if e.kind() == ErrorKind::NotFound && makes_folders => Ok(Vec::new()),
+                Err(e) => Err(error(&place, &e)),
+                Ok(()) => Ok(out),
+            }
+        })
+    }
+
+    fn get(&self, kind: FileKind, name: &str) -> StorageResult<Vec<u8>> {
+        let path = path(kind, name);
+        let (op, place) = (self.op.clone(), self.place(&path));
+        wait(async move { op.read(&path).await.map_err(|e| error(&place, &e)) }).map(|b| b.to_vec())
+    }
+
+    fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let path = path(kind, name);
+        let (op, place) = (self.op.clone(), self.place(&path));
+        let range = offset..offset + out.len() as u64;
+        let wanted = place.clone();
+        let read = wait(async move {
+            let read = op.read_with(&path).range(range).await;
+            read.map_err(|e| match e.kind() {
+                ErrorKind::RangeNotSatisfied => {
+                    StorageError::Other(format!("{place}: shorter than expected"))
+                }
+                _ => error(&place, &e),
+            })
+        })?;
+        if read.len() != out.len() {
+            return Err(StorageError::Other(format!("{wanted}: shorter than expected")));
+        }
+        let mut at = 0;
+        for part in read {
+            out[at..at + part.len()].copy_from_slice(&part);
+            at += part.len();
+        }
+        Ok(())
+    }
+
+    fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {
+        let path = path(kind, name);
+        let (op, place) = (self.op.clone(), self.place(&path));
+        let content = Buffer::from(content.to_vec());
+        // All other files are named by their content: to write one again changes nothing.
+        let keep = kind == FileKind::Config;
+        wait(async move {
+            let guarded = keep && op.info().full_capability().write_with_if_not_exists;
+            if keep && !guarded && op.exists(&path).await.map_err(|e| error(&place, &e))? {
+                return Ok(());
+            }
+            match op.write_with(&path, content).if_not_exists(guarded).await {
+                Err(e) if guarded && e.kind() == ErrorKind::ConditionNotMatch => Ok(()),
+                Err(e) => Err(error(&place, &e)),
+                Ok(_) => Ok(()),
+            }
+        })
+    }
+
+    fn delete(&self, kind: FileKind, name: &str) -> StorageResult<()> {
+        let path = path(kind, name);
+        let (op, place) = (self.op.clone(), self.place(&path));
+        wait(async move { op.delete(&path).await.map_err(|e| error(&place, &e)) })
+    }
+
+    fn ping(&self) -> StorageResult<()> {
+        let (op, place) = (self.once.clone(), self.description.clone());
+        let makes_folders = self.makes_folders;
+        wait(async move {
+            let first = async {
+                let mut lister = op.lister_with("").limit(1).await?;
+                lister.try_next().await
+            };
+            match tokio::time::timeout(PING, first).await {
+                Err(_) => Err(StorageError::Unreachable(format!(
+                    "{place}: no answer within {} seconds",
+                    PING.as_secs()
+                ))),
+                Ok(Err(e)) if e.kind() == ErrorKind::NotFound && makes_folders => Ok(()),
+                Ok(Err(e)) => Err(error(&place, &e)),
+                Ok(Ok(_)) => Ok(()),
+            }
+        })
+    }
+
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn parallel(&self) -> usize {
+        8
+    }
+
+    fn is_local(&self) -> bool {
+        false
+    }
+}

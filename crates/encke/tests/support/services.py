@@ -1,0 +1,114 @@
+"""Storage services on the loopback address for the tests, and questions to them with another client than ours.
+
+services.py s3                                 runs S3 and IAM that check every signature and policy
+services.py webdav FOLDER USER PASSWORD        runs WebDAV
+services.py ask URL KEY SECRET QUESTION ...    prints the answer, or the code of the refusal
+A service prints one line of JSON once it can be reached, and ends with its standard input.
+"""
+
+import json
+import os
+import sys
+import threading
+
+
+def client(url, kind, key, secret):
+    import boto3
+    from botocore.config import Config
+
+    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0})
+    return boto3.client(
+        kind,
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        config=config,
+    )
+
+
+def sign_as_services_do():
+    """The mock compares signatures over the query as it was sent; the services write it anew first."""
+    from urllib.parse import parse_qsl, quote, urlencode
+    from moto.iam.access_control import IAMRequestBase
+
+    calculate = IAMRequestBase._calculate_signature
+
+    def calculate_anew(request):
+        path, _, query = request._path.partition("?")
+        if query:
+            pairs = parse_qsl(query, keep_blank_values=True)
+            request._path = path + "?" + urlencode(pairs, quote_via=quote, safe="-_.~")
+        return calculate(request)
+
+    IAMRequestBase._calculate_signature = calculate_anew
+
+
+def run_s3():
+    os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "1000"
+    import urllib.request
+    from moto.server import ThreadedMotoServer
+
+    sign_as_services_do()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://%s:%s" % server.get_host_and_port()
+    iam = client(url, "iam", "nobody", "nothing")
+    keys = {}
+    # The one who may everything, and one who may only begin to make users.
+    for user, actions in [("owner", "*"), ("half", ["iam:CreateUser", "iam:DeleteUser*", "iam:*AccessKey*"])]:
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="may", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName=user)["AccessKey"]
+        keys[user] = [key["AccessKeyId"], key["SecretAccessKey"]]
+    client(url, "s3", "nobody", "nothing").create_bucket(Bucket="master")
+    start = urllib.request.Request(url + "/moto-api/reset-auth", data=b"0", headers={"Content-Type": "text/plain"})
+    urllib.request.urlopen(start).read()
+    return {"url": url, "keys": keys}
+
+
+def run_webdav(folder, user, password):
+    from cheroot import wsgi
+    from wsgidav.wsgidav_app import WsgiDAVApp
+
+    app = WsgiDAVApp(
+        {
+            "provider_mapping": {"/": folder},
+            "simple_dc": {"user_mapping": {"*": {user: {"password": password}}}},
+            "logging": {"enable": False},
+            "verbose": 0,
+        }
+    )
+    server = wsgi.Server(("127.0.0.1", 0), app)
+    server.prepare()
+    threading.Thread(target=server.serve, daemon=True).start()
+    return {"url": "http://127.0.0.1:%d" % server.bind_addr[1]}
+
+
+def ask(url, key, secret, question, *more):
+    from botocore.exceptions import ClientError
+
+    iam, s3 = client(url, "iam", key, secret), client(url, "s3", key, secret)
+    try:
+        if question == "users":
+            return [u["UserName"] for u in iam.list_users()["Users"]]
+        if question == "buckets":
+            return [b["Name"] for b in s3.list_buckets()["Buckets"]]
+        if question == "objects":
+            found = s3.list_objects_v2(Bucket=more[0], Prefix=more[1])
+            return [o["Key"] for o in found.get("Contents", [])]
+        if question == "put":
+            s3.put_object(Bucket=more[0], Key=more[1], Body=b"hello")
+            return "done"
+        raise SystemExit("no such question: " + question)
+    except ClientError as e:
+        return e.response["Error"]["Code"]
+
+
+if sys.argv[1] == "ask":
+    print(json.dumps(ask(*sys.argv[2:])))
+else:
+    run = {"s3": run_s3, "webdav": run_webdav}[sys.argv[1]]
+    print(json.dumps(run(*sys.argv[2:])), flush=True)
+    sys.stdin.read()
