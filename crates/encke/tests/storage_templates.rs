@@ -8,26 +8,14 @@ mod support;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
-use support::Server;
 use support::device::{Device, PASSWORD, USER, ended};
 use support::services::{Service, serve};
+use support::{Server, configure};
 
 const TEMPLATES: &str = "/api/v1/admin/meta/remote-storage-vault";
 
 fn with_storage_role() -> Server {
-    Server::start_prepared(|data_dir| {
-        let store = encke_store::Store::open(&data_dir.join("encke.db")).unwrap();
-        let changed = store.change_config(|config| {
-            config.authentication_role.role_enabled = true;
-            config.storage_role.role_enabled = true;
-            Ok::<_, encke_store::StoreError>(Vec::new())
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(changed).unwrap().unwrap();
-    })
+    Server::start_prepared(|data_dir| configure(data_dir, |_| {}))
 }
 
 fn add_user(server: &Server, name: &str) {
