@@ -297,6 +297,6 @@ pub fn routes() -> Vec<Route> {
             ping_destination,
         )
         .top_level()
-        .denied_if(|p| p.prevent_edit_server_settings),
+        .denied_if(|p| p.deny_view_server_info),
     ]
 }

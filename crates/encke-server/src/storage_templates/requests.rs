@@ -330,7 +330,8 @@ pub(super) fn routes() -> Vec<Route> {
             "/api/v1/admin/request-storage-vault-providers",
             "Answers the names of the storage templates that Storage Vaults can be requested by, by ID: those of an organization, of kinds that this server can make and that the caller's permissions allow.",
             providers,
-        ),
+        )
+        .denied_if(|p| p.prevent_request_storage_vault),
         Route::new(
             "UserWebRequestStorageVault",
             "/api/v1/user/web/request-storage-vault",
