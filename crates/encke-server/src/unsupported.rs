@@ -45,17 +45,9 @@ fn guarded(route: Route, path: &str) -> Route {
         route.denied_if(|p| p.deny_software_build_role)
     } else if is("/build-config/") {
         route.denied_if(|p| p.deny_software_build_role || p.prevent_edit_server_settings)
-    } else if is("/request-storage-vault") {
-        route.denied_if(|p| p.prevent_request_storage_vault)
-    } else if is("/storage/ping-destination") {
-        route.denied_if(|p| p.deny_view_server_info)
     } else if is("/meta/email-options/") || is("/meta/send-test-") {
         route
             .granted_if(|p| p.allow_edit_email_options)
-            .denied_if(|p| p.prevent_edit_server_settings)
-    } else if is("/remote-storage-vault/") {
-        route
-            .granted_if(|p| p.allow_edit_remote_storage)
             .denied_if(|p| p.prevent_edit_server_settings)
     } else if is("/webhook-options/") {
         route

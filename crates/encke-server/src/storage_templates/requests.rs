@@ -66,9 +66,7 @@ enum May {
 impl May {
     fn of_admin(admin: &Admin) -> Self {
         let p = &admin.permissions;
-        if p.prevent_request_storage_vault {
-            May::Nothing
-        } else if p.should_restrict_provider_list {
+        if p.should_restrict_provider_list {
             May::Types(p.allowed_providers_when_restricted.clone())
         } else {
             May::Everything
