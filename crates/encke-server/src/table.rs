@@ -49,6 +49,8 @@ pub struct Names(pub Vec<String>);
 pub struct ListOf<T>(pub Vec<T>);
 /// A map of structures.
 pub struct MapOf<T>(pub BTreeMap<String, T>);
+/// A map of structures by a whole number, which JSON writes as text.
+pub struct NumberedMap<T>(pub BTreeMap<i64, T>);
 /// An array or map of structures that is written while it is read from the store.
 pub struct Streamed<T> {
     body: Body,
@@ -132,6 +134,15 @@ impl<T: Wire + WireName> IntoReply for MapOf<T> {
     }
     fn into_reply(self) -> ApiResult<Reply> {
         json(&Out(&self.0))
+    }
+}
+impl<T: Wire + WireName> IntoReply for NumberedMap<T> {
+    fn wire_name() -> String {
+        format!("map[int64]{}", T::wire_name())
+    }
+    fn into_reply(self) -> ApiResult<Reply> {
+        let named: BTreeMap<String, T> = self.0.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+        json(&Out(&named))
     }
 }
 impl<T: WireName> IntoReply for Streamed<ArrayOf<T>> {

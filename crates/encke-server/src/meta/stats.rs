@@ -2,7 +2,7 @@
 
 use crate::app::{App, now, store_error};
 use crate::auth::Admin;
-use crate::table::{Call, MapOf, Route};
+use crate::table::{Call, NumberedMap, Route};
 use encke_api::types::StatResult;
 use encke_api::{ApiResult, params};
 use std::collections::BTreeMap;
@@ -17,30 +17,37 @@ const KEEP_DAYS: i64 = 3 * 366;
 params! {
     /// Parameters of `AdminMetaStats`.
     struct Stats {
-        /// The last note of each day only, instead of each hour.
+        /// Leaves out the notes whose numbers are those of the notes before and after, instead of each hour's.
         Simple: bool
     }
 }
 
-async fn stats(app: Arc<App>, admin: Admin, call: Call<Stats>) -> ApiResult<MapOf<StatResult>> {
+async fn stats(app: Arc<App>, admin: Admin, call: Call<Stats>) -> ApiResult<NumberedMap<StatResult>> {
     let notes = app.store.statistics(&admin.scope()).await.map_err(store_error)?;
     let mut out: BTreeMap<i64, StatResult> = BTreeMap::new();
     for note in notes {
-        let time = if call.params.Simple {
-            note.time - note.time.rem_euclid(86_400)
-        } else {
-            note.time
-        };
         let result = StatResult {
             buckets: note.buckets,
             users: note.users,
             devices: note.devices,
             ..Default::default()
         };
-        // In order of time, so the day's last one stays.
-        out.insert(time, result);
+        out.insert(note.time, result);
     }
-    Ok(MapOf(out.into_iter().map(|(t, r)| (t.to_string(), r)).collect()))
+    if call.params.Simple {
+        leave_out_runs(&mut out);
+    }
+    Ok(NumberedMap(out))
+}
+
+/// Leaves out what a chart's line would not miss: notes equal to both neighbours.
+fn leave_out_runs(notes: &mut BTreeMap<i64, StatResult>) {
+    let all: Vec<(i64, StatResult)> = notes.iter().map(|(t, r)| (*t, r.clone())).collect();
+    for around in all.windows(3) {
+        if around[0].1 == around[1].1 && around[1].1 == around[2].1 {
+            notes.remove(&around[1].0);
+        }
+    }
 }
 
 /// Takes notes until the server stops. The first is due at the first start.
@@ -71,4 +78,27 @@ pub(super) fn routes() -> Vec<Route> {
         )
         .denied_if(|p| p.deny_view_server_history),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_keeps_its_first_and_last_note() {
+        let note = |users| StatResult {
+            users,
+            ..Default::default()
+        };
+        let mut notes = BTreeMap::from([
+            (1, note(1)),
+            (2, note(1)),
+            (3, note(1)),
+            (4, note(1)),
+            (5, note(2)),
+            (6, note(1)),
+        ]);
+        leave_out_runs(&mut notes);
+        assert_eq!(notes.keys().copied().collect::<Vec<_>>(), [1, 4, 5, 6]);
+    }
 }

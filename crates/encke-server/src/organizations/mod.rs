@@ -319,7 +319,7 @@ async fn login_url(
 /// Endpoints of organizations.
 #[must_use]
 pub fn routes() -> Vec<Route> {
-    let all = vec![
+    vec![
         Route::new(
             "AdminOrganizationList",
             "/api/v1/admin/organization/list",
@@ -357,7 +357,7 @@ pub fn routes() -> Vec<Route> {
             "Answers the address at which an organization's devices log in: the branding's, else its first host name's.",
             login_url,
         )
-        .top_level(),
-    ];
-    all.into_iter().map(|r| r.roles(&[Role::Auth])).collect()
+        .top_level()
+        .roles(&[Role::Auth]),
+    ]
 }
