@@ -7,6 +7,7 @@
 //! | back up | [`archive`]: walk, read and cut ([`chunker`]), hash, compress, seal ([`crypto`]), pack ([`pack`]) |
 //! | restore | [`restore`]: each pack is read once |
 //! | verify | [`check`] |
+//! | choose what stays | [`retention`] |
 //!
 //! This crate knows nothing of HTTP servers, accounts or the API.
 
@@ -28,6 +29,7 @@ mod polynomial;
 mod progress;
 mod repository;
 pub mod restore;
+pub mod retention;
 mod snapshot;
 
 pub use archive::{BackupOptions, BackupSummary, Exclude};
