@@ -6,6 +6,7 @@
 use crate::error::{RepoError, RepoResult};
 use crate::id::{Id, IdMap, IdSet};
 use crate::pack::{BlobType, PackedBlob};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Where a blob lies.
@@ -52,11 +53,13 @@ impl Table {
         self.recent.get(id).copied()
     }
 
-    /// Takes in what was loaded, in any order.
-    fn merge(&mut self, more: &mut Vec<(Id, Location)>) {
+    /// Takes in what was loaded, in any order. Of a blob in several packs the one in a pack that stays is kept.
+    fn merge(&mut self, more: &mut Vec<(Id, Location)>, marked: &[bool]) {
         self.sorted.append(more);
         self.sorted.extend(self.recent.drain());
-        self.sorted.sort_unstable_by_key(|(id, _)| *id);
+        let leaves = |at: &Location| marked[at.pack as usize];
+        self.sorted
+            .sort_unstable_by(|(a, at), (b, bt)| a.cmp(b).then_with(|| leaves(at).cmp(&leaves(bt))));
         self.sorted.dedup_by_key(|(id, _)| *id);
         self.sorted.shrink_to_fit();
         // About four entries for each start.
@@ -88,16 +91,59 @@ fn prefix(id: &Id, bits: u32) -> usize {
 pub(crate) struct Index {
     pub packs: Vec<Id>,
     numbers: IdMap<u32>,
+    /// For each pack whether a prune means to delete it.
+    marked: Vec<bool>,
+    marks: IdMap<Marked>,
     data: Table,
     trees: Table,
 }
 
-/// An index file as it is written.
-#[derive(Serialize)]
+/// When a pack was marked for deletion; several prunes may have done so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub first: Timestamp,
+    pub last: Timestamp,
+}
+
+/// An index file as it is written. What stock restic does not know it passes over.
+#[derive(Default, Serialize)]
 pub(crate) struct IndexFile<'a> {
     #[serde(skip_serializing_if = "<[Id]>::is_empty")]
     pub supersedes: &'a [Id],
     pub packs: Vec<IndexPack>,
+    /// Packs that a prune means to delete; the name and form are rustic's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packs_to_delete: Vec<Mark>,
+    /// Says that a backup is running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encke_backup: Option<Lease>,
+}
+
+/// A pack marked for deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Mark {
+    pub id: Id,
+    #[serde(with = "crate::gotext::time")]
+    pub time: Timestamp,
+    /// Nothing needs them.
+    blobs: [(); 0],
+}
+
+impl Mark {
+    pub(crate) fn new(id: Id, time: Timestamp) -> Self {
+        Self { id, time, blobs: [] }
+    }
+}
+
+/// A long backup says that it is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// When it began.
+    #[serde(with = "crate::gotext::time")]
+    pub started: Timestamp,
+    /// When it wrote this.
+    #[serde(with = "crate::gotext::time")]
+    pub time: Timestamp,
 }
 
 /// One pack of an index file.
@@ -140,10 +186,14 @@ impl IndexPack {
 }
 
 /// An index file's content.
+#[derive(Default)]
 pub(crate) struct Loaded {
     /// Index files that this one replaces.
     pub supersedes: Vec<Id>,
     pub packs: Vec<(Id, Vec<PackedBlob>)>,
+    /// Packs to be deleted and since when; no time if it can not be read.
+    pub marks: Vec<(Id, Option<Timestamp>)>,
+    pub lease: Option<Lease>,
 }
 
 /// Reads an index file.
@@ -154,6 +204,16 @@ pub(crate) fn parse(json: &[u8]) -> RepoResult<Loaded> {
         supersedes: Vec<Id>,
         #[serde(borrow)]
         packs: Vec<Pack<'a>>,
+        #[serde(default, borrow)]
+        packs_to_delete: Vec<Marked<'a>>,
+        #[serde(default)]
+        encke_backup: Option<Lease>,
+    }
+    #[derive(Deserialize)]
+    struct Marked<'a> {
+        id: Id,
+        #[serde(default, borrow)]
+        time: Option<std::borrow::Cow<'a, str>>,
     }
     #[derive(Deserialize)]
     struct Pack<'a> {
@@ -192,9 +252,12 @@ pub(crate) fn parse(json: &[u8]) -> RepoResult<Loaded> {
         })
     };
     let pack = |p: Pack| Ok((p.id, p.blobs.iter().map(blob).collect::<RepoResult<_>>()?));
+    let mark = |m: Marked| (m.id, m.time.and_then(|t| t.parse().ok()));
     Ok(Loaded {
         supersedes: file.supersedes,
         packs: file.packs.into_iter().map(pack).collect::<RepoResult<_>>()?,
+        marks: file.packs_to_delete.into_iter().map(mark).collect(),
+        lease: file.encke_backup,
     })
 }
 
@@ -210,8 +273,28 @@ impl Index {
         self.table(kind).find(id)
     }
 
+    /// Whether the repository has a blob for good: not only in a pack that a prune means to delete.
     pub(crate) fn has(&self, kind: BlobType, id: &Id) -> bool {
-        self.find(kind, id).is_some()
+        self.find(kind, id)
+            .is_some_and(|at| !self.marked[at.pack as usize])
+    }
+
+    /// Whether a pack is to be deleted, and since when.
+    pub(crate) fn mark(&self, pack: &Id) -> Option<Marked> {
+        self.marks.get(pack).copied()
+    }
+
+    /// Notes a mark. One without a time is never old enough to delete the pack, and too old to count on it.
+    pub(crate) fn note(&mut self, pack: Id, time: Option<Timestamp>) {
+        let (first, last) = (time.unwrap_or(Timestamp::MIN), time.unwrap_or(Timestamp::MAX));
+        let mark = self.marks.entry(pack).or_insert(Marked { first, last });
+        *mark = Marked {
+            first: mark.first.min(first),
+            last: mark.last.max(last),
+        };
+        if let Some(&number) = self.numbers.get(&pack) {
+            self.marked[number as usize] = true;
+        }
     }
 
     /// Number of a pack.
@@ -220,6 +303,7 @@ impl Index {
         let number = *self.numbers.entry(pack).or_insert(next);
         if number == next {
             self.packs.push(pack);
+            self.marked.push(self.marks.contains_key(&pack));
         }
         number
     }
@@ -238,21 +322,24 @@ impl Index {
     }
 
     /// Adds what was read from index files.
-    pub(crate) fn extend(&mut self, packs: impl IntoIterator<Item = (Id, Vec<PackedBlob>)>) {
+    pub(crate) fn extend<'a>(&mut self, files: impl Iterator<Item = &'a Loaded> + Clone) {
+        for (pack, time) in files.clone().flat_map(|f| &f.marks) {
+            self.note(*pack, *time);
+        }
         let (mut data, mut trees) = (Vec::new(), Vec::new());
-        for (pack, blobs) in packs {
+        for (pack, blobs) in files.flat_map(|f| &f.packs) {
             // A pack stands in two index files while another program rewrites the index; merging drops the doubles.
-            let number = self.number(pack);
+            let number = self.number(*pack);
             for b in blobs {
                 let list = match b.kind {
                     BlobType::Data => &mut data,
                     BlobType::Tree => &mut trees,
                 };
-                list.push((b.id, at(&b, number)));
+                list.push((b.id, at(b, number)));
             }
         }
-        self.data.merge(&mut data);
-        self.trees.merge(&mut trees);
+        self.data.merge(&mut data, &self.marked);
+        self.trees.merge(&mut trees, &self.marked);
     }
 
     pub(crate) fn pack_ids(&self) -> IdSet {
@@ -302,7 +389,8 @@ mod tests {
             for (i, &count) in loads.iter().enumerate() {
                 let blobs: Vec<_> = (n..n + count).map(blob).collect();
                 n += count;
-                index.extend([(Id::of(&[i as u8]), blobs)]);
+                let file = Loaded { packs: vec![(Id::of(&[i as u8]), blobs)], ..Loaded::default() };
+                index.extend([&file].into_iter());
             }
             let blobs: Vec<_> = (n..n + added).map(blob).collect();
             index.add(Id::of(b"own"), &blobs);
@@ -318,14 +406,52 @@ mod tests {
         }
 
         #[test]
+        fn any_index_file_is_read_or_refused(text in "[\\[\\]{}\":,a-z0-9_]{0,200}") {
+            let _ = parse(text.as_bytes());
+            let _ = parse(format!(r#"{{"packs":[{text}"#).as_bytes());
+        }
+
+        #[test]
         fn an_index_file_comes_back(numbers in prop::collection::vec(any::<u32>(), 0..50)) {
             let blobs: Vec<_> = numbers.iter().map(|&n| blob(n)).collect();
             let pack = Id::of(b"pack");
             let replaced = [Id::of(b"old")];
-            let file = IndexFile { supersedes: &replaced, packs: vec![IndexPack::new(pack, &blobs)] };
+            let time = Timestamp::from_second(1_700_000_000).unwrap();
+            let file = IndexFile {
+                supersedes: &replaced,
+                packs: vec![IndexPack::new(pack, &blobs)],
+                packs_to_delete: vec![Mark::new(pack, time)],
+                encke_backup: Some(Lease { started: time, time }),
+            };
             let loaded = parse(&serde_json::to_vec(&file).unwrap()).unwrap();
             prop_assert_eq!(loaded.packs, vec![(pack, blobs)]);
+            prop_assert_eq!(loaded.marks, vec![(pack, Some(time))]);
+            prop_assert_eq!(loaded.lease, file.encke_backup);
             prop_assert_eq!(loaded.supersedes, replaced);
+        }
+    }
+
+    #[test]
+    fn a_blob_is_taken_from_the_pack_that_stays() {
+        let (leaving, staying) = (Id::of(b"leaving"), Id::of(b"staying"));
+        for packs in [[leaving, staying], [staying, leaving]] {
+            let mut index = Index::default();
+            let mut file = Loaded {
+                packs: packs.map(|p| (p, vec![blob(1)])).to_vec(),
+                marks: vec![(leaving, Some(Timestamp::UNIX_EPOCH)), (leaving, None)],
+                ..Loaded::default()
+            };
+            file.packs.push((leaving, vec![blob(2)]));
+            index.extend([&file].into_iter());
+            let at = index.find(BlobType::Data, &blob(1).id).unwrap();
+            assert_eq!(index.packs[at.pack as usize], staying);
+            assert!(index.has(BlobType::Data, &blob(1).id));
+            // Still there to be read, but not to be counted on.
+            assert!(index.find(BlobType::Data, &blob(2).id).is_some());
+            assert!(!index.has(BlobType::Data, &blob(2).id));
+            let mark = index.mark(&leaving).unwrap();
+            assert_eq!((mark.first, mark.last), (Timestamp::MIN, Timestamp::MAX));
+            assert_eq!(index.mark(&staying), None);
         }
     }
 }

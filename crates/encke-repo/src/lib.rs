@@ -8,9 +8,11 @@
 //! | restore | [`restore`]: each pack is read once |
 //! | verify | [`check`] |
 //! | choose what stays | [`retention`] |
+//! | free what nothing needs | [`prune`] |
 //!
 //! This crate knows nothing of HTTP servers, accounts or the API.
 
+mod alive;
 pub mod archive;
 pub mod check;
 pub mod chunker;
@@ -27,10 +29,12 @@ mod pack;
 mod packer;
 mod polynomial;
 mod progress;
+pub mod prune;
 mod repository;
 pub mod restore;
 pub mod retention;
 mod snapshot;
+mod trees;
 
 pub use archive::{BackupOptions, BackupSummary, Exclude};
 pub use check::{CheckOptions, CheckReport};
@@ -39,6 +43,7 @@ pub use id::Id;
 pub use keys::KeyInfo;
 pub use node::{Node, NodeType, Tree};
 pub use progress::{Cancel, Progress, Warn};
+pub use prune::{PruneOptions, PruneReport};
 pub use repository::{InitOptions, Repository};
 pub use restore::{Overwrite, RestoreOptions, RestoreSummary};
 pub use snapshot::Snapshot;

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// A pack is written when it has this many bytes; restic's own default.
-const PACK_SIZE: usize = 16 * 1024 * 1024;
+pub(crate) const PACK_SIZE: usize = 16 * 1024 * 1024;
 /// Blobs in an index file before it is written.
 const BLOBS_PER_INDEX: usize = 50_000;
 /// An index file is written at least this often, so that a backup that is cut off can go on from there.
@@ -184,10 +184,11 @@ impl<'a> Packer<'a> {
         let there = self.names(FileKind::Pack)?;
         packs.retain(|p| there.contains(&p.id));
         let file = IndexFile {
-            supersedes: &[],
             packs,
+            ..IndexFile::default()
         };
         let (id, size) = self.repo.save_json(FileKind::Index, &file)?;
+        self.repo.note_index(id);
         self.stored.lock().push((FileKind::Index, id));
         Progress::add(&progress.uploaded, size);
         Ok(())

@@ -4,7 +4,7 @@ use crate::chunker::Chunker;
 use crate::crypto::{Key, random};
 use crate::error::{RepoError, RepoResult};
 use crate::id::{Id, IdSet};
-use crate::index::{Index, Location};
+use crate::index::{Index, Loaded, Location};
 use crate::keys::{self, KeyInfo};
 use crate::node::{Node, NodeType, Tree};
 use crate::pack::BlobType;
@@ -13,6 +13,7 @@ use encke_storage::{Backend, FileKind, StorageError};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub struct Repository {
     id: String,
     chunker: Chunker,
     index: RwLock<Index>,
-    loaded: Mutex<std::collections::HashSet<String>>,
+    loaded: Mutex<HashSet<String>>,
     cache: Option<PathBuf>,
 }
 
@@ -156,9 +157,14 @@ impl Repository {
         &self.chunker
     }
 
-    /// Names of the index files that were loaded.
-    pub(crate) fn loaded_index(&self) -> std::collections::HashSet<String> {
-        self.loaded.lock().iter().cloned().collect()
+    /// Names of the index files whose content is in memory.
+    pub(crate) fn loaded_index(&self) -> HashSet<String> {
+        self.loaded.lock().clone()
+    }
+
+    /// Notes that the content of an index file is in memory.
+    pub(crate) fn note_index(&self, id: Id) {
+        self.loaded.lock().insert(id.to_string());
     }
 
     pub(crate) fn index(&self) -> &RwLock<Index> {
@@ -282,31 +288,20 @@ impl Repository {
         self.cache_write(FileKind::Pack, &id.to_string(), content);
     }
 
-    /// Loads what is new in the index.
-    ///
-    /// # Errors
-    /// The storage fails, or an index file is damaged.
-    pub fn load_index(&self) -> RepoResult<()> {
-        let names: Vec<String> = {
-            let loaded = self.loaded.lock();
-            let all = self.backend.list(FileKind::Index)?;
-            all.into_iter()
-                .map(|(n, _)| n)
-                .filter(|n| !loaded.contains(n))
-                .collect()
-        };
+    /// Reads index files. One that another program has replaced meanwhile is left out.
+    pub(crate) fn read_index(&self, names: HashSet<String>) -> RepoResult<Vec<(String, Loaded)>> {
+        let names: Vec<String> = names.into_iter().collect();
         let next = AtomicUsize::new(0);
-        let found = Mutex::new(Vec::new());
+        let found = Mutex::new(Vec::with_capacity(names.len()));
         let load = || -> RepoResult<()> {
             while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let text = match self.load_file(FileKind::Index, name) {
-                    // Replaced by another program while we were loading.
                     Err(RepoError::Storage(StorageError::NotFound(_))) => continue,
                     r => r?,
                 };
                 let file = crate::index::parse(&text)
                     .map_err(|e| RepoError::Damaged(format!("index {name}: {e}")))?;
-                found.lock().push((name, file));
+                found.lock().push((name.clone(), file));
             }
             Ok(())
         };
@@ -317,24 +312,64 @@ impl Repository {
                 .into_iter()
                 .try_for_each(|t| t.join().map_err(|_| RepoError::Stopped)?)
         })?;
-        let found = found.into_inner();
-        if found.is_empty() {
-            return Ok(());
+        Ok(found.into_inner())
+    }
+
+    /// Names of the index files in the storage.
+    pub(crate) fn index_names(&self) -> RepoResult<HashSet<String>> {
+        let listed = self.backend.list(FileKind::Index)?;
+        Ok(listed.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Loads what is new in the index, or all of it if something that was loaded has been replaced.
+    ///
+    /// # Errors
+    /// The storage fails, or an index file is damaged.
+    pub fn load_index(&self) -> RepoResult<()> {
+        let mut names = self.index_names()?;
+        {
+            let loaded = self.loaded.lock();
+            if loaded.is_subset(&names) {
+                names.retain(|n| !loaded.contains(n));
+                if names.is_empty() {
+                    return Ok(());
+                }
+            } else {
+                drop(loaded);
+                return self.reload_index();
+            }
         }
-        // A file that another one replaces may name packs that are gone by now.
-        let replaced: IdSet = found
-            .iter()
-            .flat_map(|(_, file)| file.supersedes.iter().copied())
-            .collect();
-        let mut loaded = self.loaded.lock();
-        loaded.extend(found.iter().map(|(name, _)| (*name).clone()));
-        let current = found
-            .into_iter()
-            .filter(|(name, _)| Id::parse(name).is_some_and(|id| !replaced.contains(&id)));
-        self.index
-            .write()
-            .extend(current.flat_map(|(_, file)| file.packs));
+        let files = self.read_index(names)?;
+        self.take_in(&files, &mut self.index.write());
         Ok(())
+    }
+
+    /// Forgets the index in memory and reads it anew.
+    pub(crate) fn reload_index(&self) -> RepoResult<()> {
+        let files = self.read_index(self.index_names()?)?;
+        self.replace_index(&files);
+        Ok(())
+    }
+
+    /// Puts index files that were just read in the place of the index in memory.
+    pub(crate) fn replace_index(&self, files: &[(String, Loaded)]) {
+        let mut index = Index::default();
+        self.loaded.lock().clear();
+        self.take_in(files, &mut index);
+        *self.index.write() = index;
+    }
+
+    /// Forgets the index in memory; it is read again when it is needed.
+    pub(crate) fn drop_index(&self) {
+        self.loaded.lock().clear();
+        *self.index.write() = Index::default();
+    }
+
+    fn take_in(&self, files: &[(String, Loaded)], index: &mut Index) {
+        self.loaded
+            .lock()
+            .extend(files.iter().map(|(name, _)| name.clone()));
+        index.extend(current(files));
     }
 
     /// Opens the sealed bytes of a blob and checks them against its name.
@@ -541,6 +576,20 @@ impl Repository {
         }
         Ok(sum)
     }
+}
+
+/// Index files that no other one replaces: those that are replaced may name packs that are gone by now.
+pub(crate) fn current(files: &[(String, Loaded)]) -> impl Iterator<Item = &Loaded> + Clone {
+    let replaced: Arc<IdSet> = Arc::new(
+        files
+            .iter()
+            .flat_map(|(_, f)| f.supersedes.iter().copied())
+            .collect(),
+    );
+    files
+        .iter()
+        .filter(move |(name, _)| Id::parse(name).is_some_and(|id| !replaced.contains(&id)))
+        .map(|(_, file)| file)
 }
 
 /// Opens blobs, one after the other, in memory that is used again.

@@ -65,9 +65,11 @@ fn a_flipped_bit_in_any_pack_is_found_and_named() {
 #[test]
 fn a_damaged_chunk_costs_its_file_only() {
     let place = Place::new();
-    fs::write(place.src().join("damaged"), noise(1, 20_000_000)).unwrap();
-    fs::write(place.src().join("sound"), noise(2, 100_000)).unwrap();
     let repo = place.init();
+    // In packs of their own.
+    fs::write(place.src().join("sound"), noise(2, 100_000)).unwrap();
+    place.backup(&repo);
+    fs::write(place.src().join("damaged"), noise(1, 20_000_000)).unwrap();
     let summary = place.backup(&repo);
     let data = files_of(&place.repo_path().join("data"));
     let pack = data
@@ -75,7 +77,6 @@ fn a_damaged_chunk_costs_its_file_only() {
         .max_by_key(|p| fs::metadata(p).unwrap().len())
         .unwrap();
     let mut bytes = fs::read(pack).unwrap();
-    // The chunks of the large file lie around the middle of the pack, whatever the order of the two files.
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(pack, bytes).unwrap();

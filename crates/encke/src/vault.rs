@@ -1,5 +1,7 @@
 //! `encke vault`: the repository engine by hand, no server needed.
 
+mod upkeep;
+
 use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use encke_repo::{
@@ -118,6 +120,10 @@ enum VaultCommand {
         #[arg(required = true)]
         snapshots: Vec<String>,
     },
+    /// Forget snapshots by rules, such as one for each of the last seven days.
+    Retention(upkeep::RetentionArgs),
+    /// Free what no snapshot needs: mark it, and delete what was marked a day ago or earlier. Backups may go on.
+    Prune(upkeep::PruneArgs),
     /// List, add and remove passwords.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -398,6 +404,8 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
             repo.delete_snapshots(&ids)?;
             println!("forgot {} snapshots", ids.len());
         }
+        VaultCommand::Retention(rules) => upkeep::retention(rules, args)?,
+        VaultCommand::Prune(how) => upkeep::prune(how, args)?,
         VaultCommand::Key(command) => key(command, &open(args)?)?,
     }
     Ok(())

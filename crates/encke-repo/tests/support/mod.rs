@@ -3,8 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use encke_repo::{
-    BackupOptions, BackupSummary, Cancel, InitOptions, Node, Overwrite, Progress, Repository, RestoreOptions,
-    RestoreSummary, Snapshot,
+    BackupOptions, BackupSummary, Cancel, InitOptions, Node, Overwrite, Progress, PruneOptions, PruneReport,
+    Repository, RestoreOptions, RestoreSummary, Snapshot,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -88,6 +88,29 @@ impl Place {
         let fail = |path: &Path, message: &str| panic!("{}: {message}", path.display());
         repo.backup(&options, &Progress::default(), &Cancel::default(), &fail)
             .unwrap()
+    }
+
+    /// Prunes as if some hours had passed.
+    pub fn prune(&self, repo: &Repository, hours: i64) -> PruneReport {
+        self.prune_with(repo, hours, PruneOptions::default())
+    }
+
+    pub fn prune_with(&self, repo: &Repository, hours: i64, options: PruneOptions) -> PruneReport {
+        let now = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours);
+        let options = PruneOptions {
+            now: Some(now),
+            ..options
+        };
+        let report = repo
+            .prune(&options, &Progress::default(), &Cancel::default())
+            .unwrap();
+        assert_eq!(report.errors, Vec::<String>::new());
+        report
+    }
+
+    /// Removes a snapshot.
+    pub fn forget(&self, repo: &Repository, id: &str) {
+        repo.delete_snapshots(&[repo.snapshot(id).unwrap().id]).unwrap();
     }
 
     /// Restores everything to a new folder, and answers where `src` is in it.

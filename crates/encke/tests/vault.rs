@@ -1,0 +1,176 @@
+//! `encke vault` by its command line, on a folder and on a bucket of the Storage Role, beside stock restic.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use support::Server;
+
+const PASSWORD: &str = "correct horse";
+
+/// Bytes that do not compress, the same for a seed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut out = Vec::with_capacity(length + 8);
+    while out.len() < length {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        out.extend_from_slice(&x.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    out.truncate(length);
+    out
+}
+
+/// A repository, here or on a server, and a folder to back up.
+struct Vault {
+    dir: tempfile::TempDir,
+    location: String,
+}
+
+impl Vault {
+    fn local() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let location = dir.path().join("repo").to_str().unwrap().to_string();
+        Self::at(dir, location)
+    }
+
+    /// In a new bucket.
+    fn on(server: &Server) -> Self {
+        let new = server.call("/api/v1/admin/storage/register-bucket", &[]);
+        let text = |name: &str| new[name].as_str().unwrap().to_string();
+        let (id, key) = (text("NewBucketID"), text("NewBucketKey"));
+        let host = server.url.strip_prefix("http://").unwrap();
+        Self::at(
+            tempfile::tempdir().unwrap(),
+            format!("rest:http://{id}:{key}@{host}/storage/{id}/"),
+        )
+    }
+
+    fn at(dir: tempfile::TempDir, location: String) -> Self {
+        fs::create_dir(dir.path().join("src")).unwrap();
+        let vault = Self { dir, location };
+        vault.run(&["init"]);
+        vault
+    }
+
+    fn src(&self) -> PathBuf {
+        self.dir.path().join("src")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+        command
+            .args(["vault", "--repo", &self.location])
+            .arg("--cache-dir")
+            .arg(self.dir.path().join("cache"))
+            .args(args)
+            .env("ENCKE_VAULT_PASSWORD", PASSWORD)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that has to succeed.
+    fn run(&self, args: &[&str]) -> String {
+        let out = self.output(args);
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{args:?}: {text}{errors}");
+        text
+    }
+
+    /// Runs a command that has to fail, and answers what it says.
+    fn fails(&self, args: &[&str]) -> String {
+        let out = self.output(args);
+        assert!(!out.status.success(), "{args:?}");
+        String::from_utf8_lossy(&[&out.stdout[..], &out.stderr[..]].concat()).into_owned()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.run(&[&["--json"], args].concat())).unwrap()
+    }
+
+    fn backup(&self) -> String {
+        let done = self.json(&["backup", self.src().to_str().unwrap()]);
+        done["snapshot_id"].as_str().unwrap().to_string()
+    }
+
+    fn restic(&self, args: &[&str]) -> String {
+        let out = Command::new("restic")
+            .args(["-r", &self.location])
+            .args(args)
+            .env("RESTIC_PASSWORD", PASSWORD)
+            .env("RESTIC_CACHE_DIR", self.dir.path().join("restic"))
+            .output()
+            .expect("this test compares with stock restic: install it (Debian: apt-get install restic)");
+        let text = String::from_utf8_lossy(&[&out.stdout[..], &out.stderr[..]].concat()).into_owned();
+        assert!(out.status.success(), "restic {args:?}: {text}");
+        text
+    }
+}
+
+#[test]
+fn retention_and_prune_free_what_rules_let_go() {
+    let server = Server::start();
+    for vault in [Vault::local(), Vault::on(&server)] {
+        let src = vault.src();
+        fs::write(src.join("stays"), noise(1, 1_000_000)).unwrap();
+        fs::write(src.join("goes"), noise(2, 5_000_000)).unwrap();
+        let first = vault.backup();
+        fs::remove_file(src.join("goes")).unwrap();
+        let (second, third) = (vault.backup(), vault.backup());
+
+        let dry = vault.json(&["retention", "--keep", "last=2", "--dry-run"]);
+        assert_eq!(dry, serde_json::json!({ "forgotten": [first], "kept": 2 }));
+        assert!(
+            vault
+                .fails(&["retention", "--keep", "first-of-months=1@32"])
+                .contains("32")
+        );
+        assert!(
+            vault.run(&["snapshots"]).contains(&first[..8]),
+            "nothing is forgotten by a rule that makes no sense"
+        );
+        let rules = [
+            "retention",
+            "--keep",
+            "days=1",
+            "--keep",
+            "last=2",
+            "--zone",
+            "Asia/Tokyo",
+        ];
+        assert_eq!(vault.json(&rules)["forgotten"][0], first);
+        let left = vault.run(&["snapshots"]);
+        assert!(!left.contains(&first[..8]) && left.contains(&second[..8]) && left.contains(&third[..8]));
+
+        let marked = vault.json(&["prune"]);
+        assert!(marked["marked_bytes"].as_u64().unwrap() > 4_900_000, "{marked}");
+        vault.restic(&["check", "--read-data"]);
+        assert_eq!(vault.json(&["prune"])["deleted_packs"], 0);
+        let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(25);
+        let deleted = vault.json(&["prune", "--now", &later.to_string()]);
+        assert_eq!(deleted["deleted_packs"], marked["marked_packs"], "{deleted}");
+        assert!(
+            vault
+                .restic(&["check", "--read-data"])
+                .contains("no errors were found")
+        );
+        vault.run(&[
+            "restore",
+            &third,
+            "--target",
+            vault.dir.path().join("out").to_str().unwrap(),
+        ]);
+        vault.backup();
+        vault.run(&["check", "--read-data"]);
+    }
+}
