@@ -3,6 +3,7 @@
 
 use crate::error::{RepoError, RepoResult};
 use crate::id::{Id, IdMap, IdSet};
+use crate::keys;
 use crate::node::{NodeType, Tree};
 use crate::pack::{self, BlobType};
 use crate::progress::{Cancel, Progress};
@@ -42,7 +43,8 @@ impl Repository {
         progress: &Progress,
         cancel: &Cancel,
     ) -> RepoResult<CheckReport> {
-        self.load_index()?;
+        let (files, damaged) = self.read_index_with_damage(self.index_names()?)?;
+        self.replace_index(&files);
         let stored: IdMap<u64> = self
             .backend()
             .list(FileKind::Pack)?
@@ -50,6 +52,8 @@ impl Repository {
             .filter_map(|(name, size)| Some((Id::parse(&name)?, size)))
             .collect();
         let (packs, mut errors) = self.check_packs(&stored);
+        errors.extend(damaged.into_iter().map(|(_, e)| e));
+        errors.extend(keys::damaged(self.backend())?);
         let (snapshots, damaged) = self.snapshots_with_damage()?;
         errors.extend(damaged);
         let mut seen = IdSet::default();

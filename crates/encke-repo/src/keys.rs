@@ -6,7 +6,7 @@ use crate::error::{RepoError, RepoResult};
 use crate::id::Id;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use encke_storage::{Backend, FileKind};
+use encke_storage::{Backend, FileKind, StorageError};
 use serde::{Deserialize, Serialize};
 
 /// Cost parameters of new keys; restic's own calibration ends near these.
@@ -90,10 +90,14 @@ pub(crate) fn open(
     password: &str,
     right: impl Fn(&Key) -> bool,
 ) -> RepoResult<(Id, Key)> {
-    let mut wrong = None;
+    let (mut wrong, mut damaged) = (None, None);
     for (name, _) in backend.list(FileKind::Key)?.into_iter().take(MAX_KEYS) {
         let Some(id) = Id::parse(&name) else { continue };
         let text = backend.get(FileKind::Key, &name)?;
+        if Id::of(&text) != id {
+            damaged = Some(damage(&name));
+            continue;
+        }
         let Ok(file) = serde_json::from_slice::<KeyFile>(&text) else {
             continue;
         };
@@ -108,7 +112,26 @@ pub(crate) fn open(
             wrong = Some((id, key));
         }
     }
-    wrong.ok_or(RepoError::WrongPassword)
+    // It may have been the one that this password opens.
+    wrong.ok_or_else(|| damaged.map_or(RepoError::WrongPassword, RepoError::Damaged))
+}
+
+fn damage(name: &str) -> String {
+    format!("key {name}: the content is not what the name says")
+}
+
+/// What is wrong with key files, a line each.
+pub(crate) fn damaged(backend: &dyn Backend) -> RepoResult<Vec<String>> {
+    let mut out = Vec::new();
+    for (name, _) in backend.list(FileKind::Key)? {
+        match backend.get(FileKind::Key, &name) {
+            Ok(text) if Id::of(&text).to_string() == name => {}
+            Ok(_) => out.push(damage(&name)),
+            Err(StorageError::NotFound(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(out)
 }
 
 /// All key files.

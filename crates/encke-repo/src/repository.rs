@@ -110,7 +110,9 @@ impl Repository {
             e => e.into(),
         })?;
         let (key_id, key) = keys::open(&*backend, password, |key| key.open(&sealed).is_ok())?;
-        let text = key.open(&sealed)?;
+        let text = key
+            .open(&sealed)
+            .map_err(|e| RepoError::Damaged(format!("config: {e}")))?;
         let config: ConfigFile =
             serde_json::from_slice(&text).map_err(|e| RepoError::Damaged(format!("config: {e}")))?;
         if !(1..=2).contains(&config.version) {
@@ -290,18 +292,31 @@ impl Repository {
 
     /// Reads index files. One that another program has replaced meanwhile is left out.
     pub(crate) fn read_index(&self, names: HashSet<String>) -> RepoResult<Vec<(String, Loaded)>> {
+        let (files, damaged) = self.read_index_with_damage(names)?;
+        damaged
+            .into_iter()
+            .next()
+            .map_or(Ok(files), |(_, e)| Err(RepoError::Damaged(e)))
+    }
+
+    /// Reads index files; names those that are damaged, with the reason.
+    pub(crate) fn read_index_with_damage(
+        &self,
+        names: HashSet<String>,
+    ) -> RepoResult<(Vec<(String, Loaded)>, Vec<(String, String)>)> {
         let names: Vec<String> = names.into_iter().collect();
         let next = AtomicUsize::new(0);
         let found = Mutex::new(Vec::with_capacity(names.len()));
+        let damaged = Mutex::new(Vec::new());
         let load = || -> RepoResult<()> {
             while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let text = match self.load_file(FileKind::Index, name) {
-                    Err(RepoError::Storage(StorageError::NotFound(_))) => continue,
-                    r => r?,
-                };
-                let file = crate::index::parse(&text)
-                    .map_err(|e| RepoError::Damaged(format!("index {name}: {e}")))?;
-                found.lock().push((name.clone(), file));
+                let file = self.load_file(FileKind::Index, name);
+                match file.and_then(|text| crate::index::parse(&text)) {
+                    Ok(file) => found.lock().push((name.clone(), file)),
+                    Err(RepoError::Storage(StorageError::NotFound(_))) => {}
+                    Err(RepoError::Storage(e)) => return Err(e.into()),
+                    Err(e) => damaged.lock().push((name.clone(), format!("index {name}: {e}"))),
+                }
             }
             Ok(())
         };
@@ -312,7 +327,7 @@ impl Repository {
                 .into_iter()
                 .try_for_each(|t| t.join().map_err(|_| RepoError::Stopped)?)
         })?;
-        Ok(found.into_inner())
+        Ok((found.into_inner(), damaged.into_inner()))
     }
 
     /// Names of the index files in the storage.

@@ -2,6 +2,8 @@
 //! file system can hold, and a comparison that misses nothing.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod fault;
+
 use encke_repo::{
     BackupOptions, BackupSummary, Cancel, InitOptions, Node, Overwrite, Progress, PruneOptions, PruneReport,
     Repository, RestoreOptions, RestoreSummary, Snapshot,

@@ -1,0 +1,282 @@
+//! Storage that breaks off, fails, lies and loses bits: the repository stays sound, and damage is told by name.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use encke_repo::{
+    BackupOptions, Cancel, CheckOptions, InitOptions, Progress, PruneOptions, RepoError, Repository,
+};
+use jiff::{SignedDuration, Timestamp};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use support::fault::{Faults, Faulty};
+use support::{PASSWORD, Place, assert_same, noise};
+
+const LATER: i64 = 25;
+
+fn open(place: &Place, faults: Faults) -> Result<(Arc<Faulty>, Repository), RepoError> {
+    let inner = encke_storage::open(place.repo_path().to_str().unwrap()).unwrap();
+    let faulty = Faulty::new(inner, faults);
+    let repo = Repository::open(faulty.clone(), PASSWORD, InitOptions::default())?;
+    Ok((faulty, repo))
+}
+
+fn backup(place: &Place, repo: &Repository) -> Result<(), RepoError> {
+    let options = BackupOptions {
+        paths: vec![place.src()],
+        ..Default::default()
+    };
+    repo.backup(&options, &Progress::default(), &Cancel::default(), &|_, _| {})
+        .map(|_| ())
+}
+
+fn prune(repo: &Repository, hours: i64) -> Result<(), RepoError> {
+    let now = Some(Timestamp::now() + SignedDuration::from_hours(hours));
+    let options = PruneOptions {
+        now,
+        max_unused_percent: 0.0,
+        ..PruneOptions::default()
+    };
+    repo.prune(&options, &Progress::default(), &Cancel::default())
+        .map(|_| ())
+}
+
+fn errors(repo: &Repository) -> Vec<String> {
+    let options = CheckOptions { read_data: true };
+    repo.check(options, &Progress::default(), &Cancel::default())
+        .unwrap()
+        .errors
+}
+
+fn forget_oldest(repo: &Repository) -> Result<(), RepoError> {
+    repo.delete_snapshots(&[repo.snapshots()?[0].id])
+}
+
+/// A repository in which every operation has something to do: two snapshots that share half of a pack, another pack
+/// that nothing needs, and marks whose time has come.
+fn prepared() -> Place {
+    let place = Place::new();
+    let repo = place.init();
+    fs::write(place.src().join("due"), noise(9, 300_000)).unwrap();
+    place.backup(&repo);
+    fs::remove_file(place.src().join("due")).unwrap();
+    fs::write(place.src().join("a"), noise(1, 600_000)).unwrap();
+    fs::write(place.src().join("b"), noise(2, 600_000)).unwrap();
+    place.backup(&repo);
+    forget_oldest(&repo).unwrap();
+    prune(&repo, 0).unwrap();
+    fs::remove_file(place.src().join("a")).unwrap();
+    fs::write(place.src().join("c"), noise(3, 600_000)).unwrap();
+    place.backup(&repo);
+    place
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            fs::copy(&path, to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn killed_between_any_two_changes_it_leaves_a_sound_repository() {
+    let before = prepared();
+    type Operation = fn(&Place, &Repository) -> Result<(), RepoError>;
+    let operations: [(&str, Operation); 4] = [
+        ("backup", |place, repo| {
+            fs::write(place.src().join("new"), noise(4, 400_000)).unwrap();
+            backup(place, repo)
+        }),
+        ("forget", |_, repo| forget_oldest(repo)),
+        ("forget and prune", |_, repo| {
+            forget_oldest(repo).and_then(|()| prune(repo, 0))
+        }),
+        ("forget, prune and prune later", |_, repo| {
+            forget_oldest(repo)?;
+            prune(repo, LATER)?;
+            prune(repo, 2 * LATER)
+        }),
+    ];
+    for (name, operation) in operations {
+        let mut points = 0;
+        for n in 0.. {
+            let place = Place::new();
+            copy(&before.repo_path(), &place.repo_path());
+            copy(&before.src(), &place.src());
+            let (storage, repo) = open(
+                &place,
+                Faults {
+                    changes: Some(n),
+                    ..Faults::default()
+                },
+            )
+            .unwrap();
+            let result = operation(&place, &repo);
+            if storage.survived() {
+                result.unwrap();
+                break;
+            }
+            assert!(result.is_err(), "{name}, {n} changes");
+            drop(repo);
+            let out = place.restic(&["check", "--read-data"]);
+            assert!(out.contains("no errors were found"), "{name}, {n} changes: {out}");
+            // Life goes on.
+            let repo = place.open();
+            backup(&place, &repo).unwrap();
+            prune(&repo, 3 * LATER).unwrap();
+            prune(&repo, 4 * LATER).unwrap();
+            assert_eq!(errors(&place.open()), Vec::<String>::new(), "{name}, {n} changes");
+            let out = place.restic(&["check", "--read-data"]);
+            assert!(!out.contains("additional files"), "{name}, {n} changes: {out}");
+            points = n + 1;
+        }
+        println!("{name}: killed at {points} points");
+        let least = if name == "forget" { 1 } else { 4 };
+        assert!(points >= least, "{name}: {points} changes");
+    }
+}
+
+#[test]
+fn calls_that_fail_fail_the_operation_and_nothing_else() {
+    let before = prepared();
+    let place = Place::new();
+    copy(&before.repo_path(), &place.repo_path());
+    copy(&before.src(), &place.src());
+    let (mut failed, mut done) = (0, 0);
+    for every in [2, 3, 5, 7, 11, 17, 29, 61] {
+        fs::write(place.src().join(format!("new{every}")), noise(every, 200_000)).unwrap();
+        let Ok((_, repo)) = open(
+            &place,
+            Faults {
+                errors: Some(every),
+                ..Faults::default()
+            },
+        ) else {
+            failed += 1;
+            continue;
+        };
+        // Each again in the same process: what it believes after a failure must be true.
+        for _ in 0..3 {
+            for result in [backup(&place, &repo), prune(&repo, 0), prune(&repo, LATER)] {
+                match result {
+                    Ok(()) => done += 1,
+                    Err(_) => failed += 1,
+                }
+            }
+        }
+        assert_eq!(errors(&place.open()), Vec::<String>::new(), "every {every}");
+    }
+    assert!(failed > 5 && done > 5, "{failed} failed, {done} done");
+    place.restic(&["check", "--read-data"]);
+    let repo = place.open();
+    backup(&place, &repo).unwrap();
+    assert_same(
+        &place.src(),
+        &place.restore(&repo, &repo.snapshot("latest").unwrap(), "restored"),
+    );
+}
+
+#[test]
+fn short_reads_are_noticed() {
+    let place = prepared();
+    let mut noticed = 0;
+    for every in [1, 2, 3, 5] {
+        let faults = Faults {
+            short_reads: Some(every),
+            ..Faults::default()
+        };
+        let Ok((_, repo)) = open(&place, faults) else {
+            noticed += 1;
+            continue;
+        };
+        let options = CheckOptions { read_data: true };
+        let found = repo.check(options, &Progress::default(), &Cancel::default());
+        noticed += usize::from(found.map_or(true, |r| !r.errors.is_empty()));
+        noticed += usize::from(backup(&place, &repo).is_err());
+        noticed += usize::from(prune(&repo, LATER).is_err());
+    }
+    assert!(noticed > 3, "{noticed}");
+    place.restic(&["check", "--read-data"]);
+    assert_eq!(errors(&place.open()), Vec::<String>::new());
+}
+
+#[test]
+fn stale_listings_and_slow_calls_cost_no_data() {
+    let place = prepared();
+    let faults = Faults {
+        stale: true,
+        delays: true,
+        ..Faults::default()
+    };
+    let mut done = 0;
+    for round in 0..4u64 {
+        fs::write(place.src().join(format!("new{round}")), noise(round, 200_000)).unwrap();
+        let (_, repo) = open(&place, faults).unwrap();
+        done += usize::from(backup(&place, &repo).is_ok());
+        if round == 1 {
+            forget_oldest(&place.open()).unwrap();
+        }
+        done += usize::from(prune(&repo, LATER * i64::try_from(round).unwrap()).is_ok());
+        assert_eq!(errors(&place.open()), Vec::<String>::new(), "round {round}");
+    }
+    assert!(done > 0);
+    place.restic(&["check", "--read-data"]);
+    let repo = place.open();
+    backup(&place, &repo).unwrap();
+    assert_same(
+        &place.src(),
+        &place.restore(&repo, &repo.snapshot("latest").unwrap(), "restored"),
+    );
+}
+
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.extend(files_of(&path));
+        } else {
+            out.push(path);
+        }
+    }
+    out
+}
+
+#[test]
+fn a_flipped_bit_in_any_file_is_told_by_its_name() {
+    let place = prepared();
+    place.open().add_key("another").unwrap();
+    let mut kinds = std::collections::BTreeSet::new();
+    for path in files_of(&place.repo_path()) {
+        let inside = path.strip_prefix(place.repo_path()).unwrap();
+        kinds.insert(inside.iter().next().unwrap().to_owned());
+        let sound = fs::read(&path).unwrap();
+        for at in [0, sound.len() / 3, sound.len() - 1] {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            let backend = encke_storage::open(place.repo_path().to_str().unwrap()).unwrap();
+            let said = match Repository::open(backend, PASSWORD, InitOptions::default()) {
+                Err(e) => vec![e.to_string()],
+                Ok(repo) => errors(&repo),
+            };
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(
+                said.iter().any(|e| e.contains(name)),
+                "bit {at} of {}: {said:?}",
+                inside.display()
+            );
+        }
+        fs::write(&path, sound).unwrap();
+    }
+    assert_eq!(kinds.len(), 5, "{kinds:?}");
+    assert_eq!(errors(&place.open()), Vec::<String>::new());
+}
