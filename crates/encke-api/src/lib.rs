@@ -10,6 +10,7 @@ pub mod error;
 pub mod form;
 pub mod live;
 pub mod messages;
+pub mod schedule;
 pub mod spec;
 pub mod wire;
 
