@@ -11,6 +11,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -144,7 +145,9 @@ pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCa
                 pause = Duration::from_secs(1);
                 agent.set_account(account);
                 jobs::keep_waiting_statistics(agent);
+                agent.is_connected.store(true, Ordering::Relaxed);
                 serve(agent, socket, &mut calls).await;
+                agent.is_connected.store(false, Ordering::Relaxed);
                 tracing::info!("connection ended");
             }
             Err(AgentError::Server { status, message }) if status < 500 => {
@@ -342,7 +345,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
             source,
             destination,
             options,
-        } => jobs::start_backup(agent, source, destination, *options, String::new()).await,
+        } => jobs::start_backup(agent, source, destination, *options).await,
         Request::RunRestore {
             source,
             destination,

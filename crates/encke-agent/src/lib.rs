@@ -13,8 +13,11 @@ mod lobby;
 mod patterns;
 mod profile_cache;
 mod register;
+pub mod schedule;
+mod scheduler;
 mod settings;
 mod spool;
+mod throttle;
 mod vaults;
 
 pub use error::{AgentError, AgentResult};
@@ -31,8 +34,9 @@ use serde_json::Value;
 use spool::Spool;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Version that lists of devices show. Integrators compare it with the protocol's minimum versions.
@@ -52,11 +56,16 @@ pub struct Agent {
     spool: Spool,
     account: RwLock<Option<ProfileAndHash>>,
     calls: mpsc::Sender<PendingCall>,
+    is_connected: AtomicBool,
     /// Woken when the spool has something to deliver.
     deliver: Notify,
     /// Woken when something was delivered.
     delivered: Notify,
     jobs: Mutex<jobs::Running>,
+    /// Given out to jobs that run.
+    turns: Arc<Semaphore>,
+    /// Woken when the profile has changed.
+    profile_changed: Notify,
     vaults: vaults::Vaults,
     /// Held from asking for a profile until it is taken over: an answer that was overtaken must not come last.
     exchanging: Mutex<()>,
@@ -88,15 +97,20 @@ impl Agent {
             spool,
             account: RwLock::new(profile_cache::load(data_dir, &wrapping)),
             calls,
+            is_connected: AtomicBool::new(false),
             deliver: Notify::new(),
             delivered: Notify::new(),
             jobs: Mutex::default(),
+            turns: Arc::new(Semaphore::new(jobs::MAX_JOBS)),
+            profile_changed: Notify::new(),
             vaults: vaults::Vaults::default(),
             exchanging: Mutex::default(),
             later: Mutex::new(died),
             stopping,
         });
+        let scheduler = tokio::spawn(scheduler::run(agent.clone()));
         connection::keep(&agent, receive).await;
+        scheduler.abort();
         jobs::stop_all(&agent).await;
         Ok(())
     }
@@ -170,6 +184,9 @@ impl Agent {
             tracing::warn!(error = %e, "the profile could not be kept");
         }
         *kept = Some(account);
+        if changed {
+            self.profile_changed.notify_one();
+        }
     }
 
     /// Remembers an ended job until the server is back.

@@ -2,13 +2,14 @@
 //! the password that never leaves the device (DESIGN D4, D5).
 
 use crate::error::{AgentError, AgentResult};
+use crate::throttle::Throttled;
 use crate::{Agent, now};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use encke_api::account_keys::{ENCRYPTIONMETHOD_ENCKE, WrappingKey, bucket_key_place, vault_key_place};
 use encke_api::constants::{DESTINATIONTYPE_COMET, DESTINATIONTYPE_LOCALCOPY, DESTINATIONTYPE_S3};
 use encke_api::types::{DestinationConfig, DestinationLocation};
-use encke_repo::{InitOptions, RepoError, Repository};
+use encke_repo::{Cancel, InitOptions, RepoError, Repository};
 use encke_storage::{Backend, StorageError, kind_name, open_place, s3_place};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -21,10 +22,14 @@ const KEEP: Duration = Duration::from_secs(15 * 60);
 /// Vaults kept open for browsing.
 const MAX_OPEN: usize = 8;
 
+/// Another device that makes a vault is waited for this long.
+const MAKING_TIME: Duration = Duration::from_secs(30);
+
 /// Open vaults.
 #[derive(Default)]
 pub(crate) struct Vaults {
     open: Mutex<HashMap<String, Open>>,
+    making: Mutex<()>,
 }
 
 /// An open vault.
@@ -82,7 +87,7 @@ impl Vaults {
                 return Ok(found.repo.clone());
             }
         }
-        let repo = Arc::new(open_or_make(agent, id)?);
+        let repo = Arc::new(open_or_make(agent, id, |backend| backend)?);
         let mut open = self.open.lock();
         if open.len() >= MAX_OPEN
             && let Some(oldest) = open.iter().min_by_key(|(_, o)| o.used).map(|(k, _)| k.clone())
@@ -99,9 +104,17 @@ impl Vaults {
         Ok(repo)
     }
 
-    /// Opens a vault with nothing remembered of it, and makes it at its first use.
-    pub(crate) fn open_anew(&self, agent: &Agent, id: &str) -> AgentResult<Arc<Repository>> {
-        open_or_make(agent, id).map(Arc::new)
+    /// Opens a vault with nothing remembered of it, and makes it at its first use. `speed` is bytes each second, 0
+    /// for no limit; a limit ends with `cancel`.
+    pub(crate) fn open_anew(
+        &self,
+        agent: &Agent,
+        id: &str,
+        speed: i64,
+        cancel: &Cancel,
+    ) -> AgentResult<Arc<Repository>> {
+        let throttle = |backend| Throttled::over(backend, speed, cancel);
+        open_or_make(agent, id, throttle).map(Arc::new)
     }
 
     /// Tries to reach a place and list it.
@@ -123,7 +136,11 @@ fn options(agent: &Agent) -> InitOptions {
     }
 }
 
-fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
+fn open_or_make(
+    agent: &Agent,
+    id: &str,
+    wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
+) -> AgentResult<Repository> {
     let wrapping = agent.settings().wrapping_key()?;
     let config = vault(agent, id)?;
     let open_bucket_key =
@@ -134,7 +151,9 @@ fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
     let config = vault(agent, id)?;
     let password = password(&wrapping, id, &config)?;
     let key = bucket_key(&wrapping, id, &config.comet_bucket_key)?;
-    let backend = backend(&location(&config)?, &key)?;
+    let backend = wrap(backend(&location(&config)?, &key)?);
+    // Of two jobs that make a vault at once, one waits.
+    let _one = (config.repo_init_timestamp == 0).then(|| agent.vaults.making.lock());
     let repo = match Repository::open(backend.clone(), &password, options(agent)) {
         // A disk that is not mounted, or data that was taken away: a new repository there would only hide it.
         Err(RepoError::Missing) if config.repo_init_timestamp > 0 => {
@@ -145,7 +164,7 @@ fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
         }
         // The key is in the profile already; the device that put it there, this one or another, did not get further.
         Err(RepoError::Missing) => match Repository::init(backend.clone(), &password, options(agent)) {
-            Err(RepoError::Exists) => Repository::open(backend, &password, options(agent))?,
+            Err(RepoError::Exists) => wait_until_made(agent, &backend, &password)?,
             r => r?,
         },
         Err(RepoError::WrongPassword) => {
@@ -166,6 +185,21 @@ fn open_or_make(agent: &Agent, id: &str) -> AgentResult<Repository> {
         })?;
     }
     Ok(repo)
+}
+
+/// Opens a vault that another device is making just now.
+fn wait_until_made(agent: &Agent, backend: &Arc<dyn Backend>, password: &str) -> AgentResult<Repository> {
+    let began = Instant::now();
+    loop {
+        match Repository::open(backend.clone(), password, options(agent)) {
+            Err(RepoError::Missing | RepoError::Storage(StorageError::NotFound(_)))
+                if began.elapsed() < MAKING_TIME =>
+            {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            r => return Ok(r?),
+        }
+    }
 }
 
 /// Makes the vault's key and puts it, wrapped, into the profile, and wraps the bucket's key. Of two devices that try, one wins and both use its key.

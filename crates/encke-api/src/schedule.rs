@@ -11,8 +11,9 @@
 //! - A window whose ends are equal is the whole day; both ends belong to it; it may reach past midnight.
 
 use crate::constants::{
-    SCHEDULE_FREQUENCY_DAILY, SCHEDULE_FREQUENCY_HOURLY, SCHEDULE_FREQUENCY_MONTHLY, SCHEDULE_FREQUENCY_ONCEONLY,
-    SCHEDULE_FREQUENCY_PERIODIC, SCHEDULE_FREQUENCY_WEEKLY, SCHEDULE_FREQUENCY_YEARLY,
+    SCHEDULE_FREQUENCY_DAILY, SCHEDULE_FREQUENCY_HOURLY, SCHEDULE_FREQUENCY_MONTHLY,
+    SCHEDULE_FREQUENCY_ONCEONLY, SCHEDULE_FREQUENCY_PERIODIC, SCHEDULE_FREQUENCY_WEEKLY,
+    SCHEDULE_FREQUENCY_YEARLY,
 };
 use crate::types::{DaysOfWeekConfig, HourSchedConfig, ScheduleConfig};
 use jiff::civil::{Date, DateTime, Time};
@@ -59,8 +60,13 @@ pub fn zone<'a>(names: impl IntoIterator<Item = &'a str>) -> TimeZone {
 ///
 /// # Errors
 /// The schedule makes no sense.
-pub fn next_run(schedule: &ScheduleConfig, zone: &TimeZone, after: i64) -> Result<Option<i64>, ScheduleError> {
-    let past = i64::try_from(schedule.seconds_past).map_err(|_| ScheduleError::Seconds(schedule.seconds_past))?;
+pub fn next_run(
+    schedule: &ScheduleConfig,
+    zone: &TimeZone,
+    after: i64,
+) -> Result<Option<i64>, ScheduleError> {
+    let past =
+        i64::try_from(schedule.seconds_past).map_err(|_| ScheduleError::Seconds(schedule.seconds_past))?;
     let below = |limit: i64| {
         if past < limit {
             Ok(())

@@ -121,7 +121,9 @@ fn naive(s: &ScheduleConfig, zone: &TimeZone, from: i64, to: i64) -> BTreeSet<i6
             };
             let time = Time::midnight().saturating_add((past % DAY).seconds());
             let days = wall.dates().into_iter().filter(wanted);
-            days.filter_map(|d| wall.when(d.to_datetime(time))).filter(inside).collect()
+            days.filter_map(|d| wall.when(d.to_datetime(time)))
+                .filter(inside)
+                .collect()
         }
     }
 }
@@ -246,7 +248,11 @@ fn the_cases_people_ask_about() {
     let next = |s: &ScheduleConfig, zone: &str, after: &str| {
         let zone_ = TimeZone::get(zone).unwrap();
         let t = next_run(s, &zone_, at(zone, after)).unwrap().unwrap();
-        Timestamp::from_second(t).unwrap().to_zoned(zone_).strftime("%Y-%m-%d %H:%M %Z").to_string()
+        Timestamp::from_second(t)
+            .unwrap()
+            .to_zoned(zone_)
+            .strftime("%Y-%m-%d %H:%M %Z")
+            .to_string()
     };
     let berlin = "Europe/Berlin";
     let daily = |seconds_past| ScheduleConfig {
@@ -255,18 +261,33 @@ fn the_cases_people_ask_about() {
         ..Default::default()
     };
     // Half past two is skipped in spring and comes twice in autumn.
-    assert_eq!(next(&daily(9000), berlin, "2026-03-28 12:00"), "2026-03-29 03:30 CEST");
-    assert_eq!(next(&daily(9000), berlin, "2026-10-24 12:00"), "2026-10-25 02:30 CEST");
-    assert_eq!(next(&daily(9000), berlin, "2026-10-25 02:45"), "2026-10-26 02:30 CET");
+    assert_eq!(
+        next(&daily(9000), berlin, "2026-03-28 12:00"),
+        "2026-03-29 03:30 CEST"
+    );
+    assert_eq!(
+        next(&daily(9000), berlin, "2026-10-24 12:00"),
+        "2026-10-25 02:30 CEST"
+    );
+    assert_eq!(
+        next(&daily(9000), berlin, "2026-10-25 02:45"),
+        "2026-10-26 02:30 CET"
+    );
     let monthly = |seconds_past, selected_day| ScheduleConfig {
         frequency_type: SCHEDULE_FREQUENCY_MONTHLY,
         seconds_past,
         selected_day,
         ..Default::default()
     };
-    assert_eq!(next(&monthly(0, 31), berlin, "2026-02-01 00:00"), "2026-02-28 00:00 CET");
+    assert_eq!(
+        next(&monthly(0, 31), berlin, "2026-02-01 00:00"),
+        "2026-02-28 00:00 CET"
+    );
     // Clients of before `SelectedDay` count the days in seconds.
-    assert_eq!(next(&monthly(86_400 * 9 + 60, 0), berlin, "2026-02-01 00:00"), "2026-02-10 00:01 CET");
+    assert_eq!(
+        next(&monthly(86_400 * 9 + 60, 0), berlin, "2026-02-01 00:00"),
+        "2026-02-10 00:01 CET"
+    );
     let yearly = ScheduleConfig {
         frequency_type: SCHEDULE_FREQUENCY_YEARLY,
         selected_month: 2,
@@ -280,18 +301,39 @@ fn the_cases_people_ask_about() {
         frequency_type: SCHEDULE_FREQUENCY_HOURLY,
         seconds_past: 600,
         restrict_runtime: true,
-        from_time: HourSchedConfig { hour: 22, ..Default::default() },
-        to_time: HourSchedConfig { hour: 2, ..Default::default() },
+        from_time: HourSchedConfig {
+            hour: 22,
+            ..Default::default()
+        },
+        to_time: HourSchedConfig {
+            hour: 2,
+            ..Default::default()
+        },
         restrict_days: true,
-        days_select: DaysOfWeekConfig { monday: true, ..Default::default() },
+        days_select: DaysOfWeekConfig {
+            monday: true,
+            ..Default::default()
+        },
         ..Default::default()
     };
     assert_eq!(next(&night, berlin, "2026-11-23 01:30"), "2026-11-23 22:10 CET");
     assert_eq!(next(&night, berlin, "2026-11-23 23:30"), "2026-11-30 00:10 CET");
     // A schedule that leaves nothing is never due.
-    let never = ScheduleConfig { days_select: Default::default(), ..night };
+    let never = ScheduleConfig {
+        days_select: Default::default(),
+        ..night
+    };
     assert_eq!(next_run(&never, &TimeZone::UTC, 0), Ok(None));
-    assert_eq!(next_run(&daily(86_400), &TimeZone::UTC, 0), Err(ScheduleError::Seconds(86_400)));
-    let unknown = ScheduleConfig { frequency_type: 8017, ..Default::default() };
-    assert_eq!(next_run(&unknown, &TimeZone::UTC, 0), Err(ScheduleError::Frequency(8017)));
+    assert_eq!(
+        next_run(&daily(86_400), &TimeZone::UTC, 0),
+        Err(ScheduleError::Seconds(86_400))
+    );
+    let unknown = ScheduleConfig {
+        frequency_type: 8017,
+        ..Default::default()
+    };
+    assert_eq!(
+        next_run(&unknown, &TimeZone::UTC, 0),
+        Err(ScheduleError::Frequency(8017))
+    );
 }

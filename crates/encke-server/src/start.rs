@@ -333,6 +333,7 @@ async fn prepare_config(store: &Store) -> Result<ServerConfigOptions, StoreError
     store
         .change_config(|config| {
             config.authentication_role.role_enabled = true;
+            config.authentication_role.generate_missed_backup_events = true;
             config.authentication_role.prune_logs_after_days = KEEP_DAYS;
             config.storage_role.role_enabled = true;
             config.login_protection = crate::auth::default_protection();

@@ -153,6 +153,19 @@ impl Store {
         .await
     }
 
+    /// Name and hash of every account, in no order.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn profile_hashes(&self) -> StoreResult<Vec<(String, String)>> {
+        self.read(|sql| {
+            sql.all("SELECT username, hash FROM users", &[], |row| {
+                Ok((row.text(0)?.to_string(), row.text(1)?.to_string()))
+            })
+        })
+        .await
+    }
+
     /// How many accounts and registered devices there are.
     ///
     /// # Errors

@@ -11,9 +11,9 @@ use encke_api::constants::{
 use encke_api::live::{Call, QuotaLeft};
 use encke_api::types::{
     BackupJobAdvancedOptions, BackupJobDetail, BackupRuleConfig, DestinationConfig, SizeMeasurement,
-    SourceConfig,
+    SourceConfig, UserProfileConfig,
 };
-use encke_repo::{BackupOptions, BackupSummary, Repository, Snapshot};
+use encke_repo::{BackupOptions, BackupSummary, Progress, Repository, Snapshot};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,9 +68,12 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
     ));
     // Asked before anything is done: a pattern that can not be used stops the job.
     let item = items::read(source, &profile.policy.file_and_folder_mandatory_exclusions)?;
-    check_quota(job, &vault_id)?;
+    let shared_room = check_quota(job, &vault_id)?;
     // An index from before another program's clean-up could name packs that are gone: opened anew for each backup.
-    let repo = job.agent.vaults.open_anew(&job.agent, &vault_id)?;
+    let repo =
+        job.agent
+            .vaults
+            .open_anew(&job.agent, &vault_id, options.limit_vault_speed_bps, &job.cancel)?;
     let before = measure(&repo)?;
     job.detail.lock().destination_size_start = before.clone();
     if vault.storage_limit_enabled && before.size >= vault.storage_limit_bytes {
@@ -79,6 +82,14 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
             "The Storage Vault's quota is used up".into(),
         ));
     }
+    // What one job sends counts anew at each try.
+    let own_room = vault
+        .storage_limit_enabled
+        .then_some(vault.storage_limit_bytes - before.size);
+    let sent = Progress::get(&job.progress.uploaded);
+    let room = own_room.into_iter().chain(shared_room).min();
+    let room = room.map_or(u64::MAX, |bytes| bytes.max(0).unsigned_abs().saturating_add(sent));
+    job.room.store(room, Ordering::Relaxed);
     commands::run(job, When::Before, rule, source, vault);
     let outcome = back_up(job, &repo, item, rule, source, vault, options);
     let status = match &outcome {
@@ -91,18 +102,22 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
     outcome
 }
 
-/// Asks the server whether the account's quotas leave room. Without the server the vault's own quota has to do.
-fn check_quota(job: &Arc<Job>, vault: &str) -> Result<(), End> {
+/// Asks the server how much room the account's quotas leave; nothing for no limit. Without the server the vault's own
+/// quota has to do.
+fn check_quota(job: &Arc<Job>, vault: &str) -> Result<Option<i64>, End> {
+    if !job.agent.is_connected.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
     let call = Call::CheckQuota {
         destination: vault.to_string(),
     };
     let left: QuotaLeft = match job.agent.call(call) {
         Ok(body) => crate::read(body)?,
-        Err(AgentError::Offline) => return Ok(()),
+        Err(AgentError::Offline) => return Ok(None),
         Err(e) => return Err(e.into()),
     };
     if left.refused.is_empty() {
-        return Ok(());
+        return Ok(left.bytes);
     }
     Err(End::Status(JOB_STATUS_FAILED_QUOTA, left.refused))
 }
@@ -292,6 +307,7 @@ pub(super) fn keep_statistics(agent: &Agent, detail: BackupJobDetail) {
 
 fn write_statistics(agent: &Agent, detail: &BackupJobDetail) -> crate::error::AgentResult<()> {
     agent.change_profile(|profile| {
+        note_items(profile, &agent.settings().device_id, detail);
         if let Some(source) = profile.sources.get_mut(&detail.source_guid) {
             source.statistics.last_start_time = detail.start_time;
             source.statistics.last_backup_job = detail.clone();
@@ -306,4 +322,24 @@ fn write_statistics(agent: &Agent, detail: &BackupJobDetail) -> crate::error::Ag
         }
         Ok(true)
     })
+}
+
+/// Notes a device's items beside the device: other devices of the account apply retention for them, and lists show
+/// them.
+fn note_items(profile: &mut UserProfileConfig, device: &str, ended: &BackupJobDetail) {
+    let Some(entry) = profile.devices.get_mut(device) else {
+        return;
+    };
+    let old = std::mem::take(&mut entry.sources);
+    for (id, source) in profile.sources.iter().filter(|(_, s)| s.owner_device == device) {
+        let mut info = old.get(id).cloned().unwrap_or_default();
+        info.engine.clone_from(&source.engine);
+        info.description.clone_from(&source.description);
+        info.override_destination_retention
+            .clone_from(&source.override_destination_retention);
+        if *id == ended.source_guid && ended.total_size > 0 {
+            info.size = ended.total_size;
+        }
+        entry.sources.insert(id.clone(), info);
+    }
 }

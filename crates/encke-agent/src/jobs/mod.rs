@@ -2,20 +2,23 @@
 //! a true state.
 
 mod backup;
+mod begin;
 mod commands;
 mod restore;
 mod shell;
+
+pub(crate) use begin::{start_backup, start_restore, start_rule};
 
 use crate::Agent;
 use crate::error::{AgentError, AgentResult};
 use crate::now;
 use encke_api::constants::{
-    JOB_CLASSIFICATION_BACKUP, JOB_CLASSIFICATION_RESTORE, JOB_STATUS_FAILED_CANCELLED,
-    JOB_STATUS_FAILED_ERROR, JOB_STATUS_FAILED_SKIPALREADYRUNNING, JOB_STATUS_FAILED_WARNING,
+    JOB_CLASSIFICATION_BACKUP, JOB_STATUS_FAILED_CANCELLED, JOB_STATUS_FAILED_ERROR, JOB_STATUS_FAILED_QUOTA,
+    JOB_STATUS_FAILED_SKIPALREADYRUNNING, JOB_STATUS_FAILED_WARNING, JOB_STATUS_NOT_YET_STARTED,
     JOB_STATUS_RUNNING_ACTIVE, JOB_STATUS_STOP_SUCCESS,
 };
 use encke_api::live::JobStarted;
-use encke_api::types::{BackupJobAdvancedOptions, BackupJobDetail, RestoreJobAdvancedOptions};
+use encke_api::types::BackupJobDetail;
 use encke_repo::{Cancel, Progress, RepoError};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -24,6 +27,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Tag of a snapshot that names its Protected Item.
 pub(crate) const SOURCE_TAG: &str = "encke-source:";
@@ -32,12 +36,18 @@ pub(crate) const ENGINE_TAG: &str = "encke-engine:";
 /// Tag of a snapshot that names its device.
 pub(crate) const DEVICE_TAG: &str = "encke-device:";
 
-/// Jobs at once on one device.
-const MAX_JOBS: usize = 8;
-/// Progress is reported this often.
+/// Jobs at once on one device; more wait for their turn.
+pub(crate) const MAX_JOBS: usize = 8;
+/// Jobs that run or wait; more are refused.
+const MAX_WAITING: usize = 256;
+/// Progress is reported this often while there is some.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// And this often while there is none, so that the server knows that the job is alive.
+const REPORT_AT_LEAST: Duration = Duration::from_secs(30);
 /// A starting job waits this long for the server to know it before its id is given away.
 const KNOWN_TIME: Duration = Duration::from_secs(15);
+/// A waiting job looks this often whether its turn has come, or it was cancelled.
+const TURN_TIME: Duration = Duration::from_millis(100);
 /// Warnings written to a job's log; the rest is only counted.
 const MAX_WARNINGS: u64 = 1000;
 
@@ -89,6 +99,11 @@ pub(crate) struct Job {
     warnings: AtomicU64,
     /// Seconds after which the job is cancelled; 0 for never.
     stop_after: i64,
+    /// Bytes that may still be stored; more ends the job.
+    room: AtomicU64,
+    over_quota: AtomicBool,
+    /// One of the device's [`MAX_JOBS`]; given back while the job only waits.
+    turn: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 /// How a job ended, when not by itself well.
@@ -154,6 +169,47 @@ impl Job {
         self.agent.deliver.notify_one();
     }
 
+    /// What changes while the job gets on.
+    fn seen(&self) -> [u64; 6] {
+        let p = &self.progress;
+        [
+            Progress::get(&p.bytes_done),
+            Progress::get(&p.files_done),
+            Progress::get(&p.files_total),
+            Progress::get(&p.uploaded),
+            Progress::get(&p.downloaded),
+            self.detail.lock().status,
+        ]
+    }
+
+    /// Waits until the device has room for another job.
+    fn take_turn(&self) -> Result<(), End> {
+        let mut turn = self.turn.lock();
+        while turn.is_none() {
+            self.check_cancel()?;
+            *turn = self.agent.turns.clone().try_acquire_owned().ok();
+            if turn.is_none() {
+                std::thread::sleep(TURN_TIME);
+            }
+        }
+        drop(turn);
+        self.detail.lock().status = JOB_STATUS_RUNNING_ACTIVE;
+        Ok(())
+    }
+
+    /// Waits, without holding up other jobs.
+    fn wait(&self, time: Duration, status: u64) -> Result<(), End> {
+        self.turn.lock().take();
+        self.detail.lock().status = status;
+        self.report();
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.check_cancel()?;
+            std::thread::sleep(TURN_TIME);
+        }
+        self.take_turn()
+    }
+
     /// Cancels the job. While the commands at its end run, they are what is ended.
     fn stop(&self) {
         self.cancel.cancel();
@@ -194,10 +250,13 @@ fn new_job(agent: &Arc<Agent>, class: u64, source: &str, destination: &str, stop
         cancel_after: Cancel::default(),
         warnings: AtomicU64::new(0),
         stop_after,
+        room: AtomicU64::new(u64::MAX),
+        over_quota: AtomicBool::new(false),
+        turn: Mutex::default(),
     })
 }
 
-/// Starts a job and answers its id once the server knows it.
+/// Starts a job, or lets it wait for its turn, and answers its id once the server knows it.
 async fn start<F>(agent: &Arc<Agent>, job: Arc<Job>, work: F) -> AgentResult<Value>
 where
     F: FnOnce(&Arc<Job>) -> Result<(), End> + Send + 'static,
@@ -205,30 +264,21 @@ where
     let id = job.detail.lock().guid.clone();
     {
         let mut running = agent.jobs.lock();
-        if running.0.len() >= MAX_JOBS {
+        if running.0.len() >= MAX_WAITING {
             return Err(AgentError::Server {
                 status: 503,
-                message: format!("The device runs {MAX_JOBS} jobs already"),
+                message: format!("The device has {MAX_WAITING} jobs to do already"),
             });
         }
         running.0.insert(id.clone(), job.clone());
     }
+    let turn = agent.turns.clone().try_acquire_owned().ok();
+    if turn.is_none() {
+        job.detail.lock().status = JOB_STATUS_NOT_YET_STARTED;
+    }
+    *job.turn.lock() = turn;
     job.report();
-    let ticking = tokio::spawn(tick(job.clone()));
-    let finished = job.clone();
-    tokio::task::spawn_blocking(move || {
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(&finished)));
-        ticking.abort();
-        end(
-            &finished,
-            result.unwrap_or_else(|_| {
-                Err(End::Status(
-                    JOB_STATUS_FAILED_ERROR,
-                    "The job failed for a reason of the program's own".into(),
-                ))
-            }),
-        );
-    });
+    tokio::spawn(carry_out(job, work));
     let known = async {
         loop {
             let delivered = agent.delivered.notified();
@@ -243,11 +293,42 @@ where
     serde_json::to_value(JobStarted { job_id: id }).map_err(|e| AgentError::Protocol(e.to_string()))
 }
 
-/// Reports progress while the job runs, and ends it when its time is over.
+async fn carry_out<F>(job: Arc<Job>, work: F)
+where
+    F: FnOnce(&Arc<Job>) -> Result<(), End> + Send + 'static,
+{
+    let waits = job.turn.lock().is_none();
+    if waits {
+        job.info(&format!("Waiting: the device runs {MAX_JOBS} jobs already"));
+    }
+    let ticking = tokio::spawn(tick(job.clone()));
+    let finished = job.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let work = || {
+            finished.take_turn()?;
+            work(&finished)
+        };
+        let result = std::panic::catch_unwind(AssertUnwindSafe(work));
+        ticking.abort();
+        end(
+            &finished,
+            result.unwrap_or_else(|_| {
+                Err(End::Status(
+                    JOB_STATUS_FAILED_ERROR,
+                    "The job failed for a reason of the program's own".into(),
+                ))
+            }),
+        );
+    });
+    let _ = done.await;
+}
+
+/// Reports progress while the job runs, and ends it when its time or its room is over.
 async fn tick(job: Arc<Job>) {
     let began = Instant::now();
     let mut timer = tokio::time::interval(REPORT_EVERY);
     timer.tick().await;
+    let (mut reported, mut seen) = (Instant::now(), job.seen());
     loop {
         timer.tick().await;
         if job.stop_after > 0
@@ -260,11 +341,30 @@ async fn tick(job: Arc<Job>) {
             );
             job.cancel.cancel();
         }
-        job.report();
+        if Progress::get(&job.progress.uploaded) > job.room.load(Ordering::Relaxed)
+            && !job.cancel.is_cancelled()
+        {
+            job.over_quota.store(true, Ordering::SeqCst);
+            job.cancel.cancel();
+        }
+        let now = job.seen();
+        if now != seen || reported.elapsed() >= REPORT_AT_LEAST {
+            (reported, seen) = (Instant::now(), now);
+            job.report();
+        }
     }
 }
 
 fn end(job: &Arc<Job>, result: Result<(), End>) {
+    let result = match result {
+        Err(End::Status(JOB_STATUS_FAILED_CANCELLED, _)) if job.over_quota.load(Ordering::SeqCst) => {
+            Err(End::Status(
+                JOB_STATUS_FAILED_QUOTA,
+                "The quota was used up while the job ran; what was sent stays, and the next job goes on from there".into(),
+            ))
+        }
+        r => r,
+    };
     let warnings = job.warnings.load(Ordering::Relaxed);
     let status = match result {
         Ok(()) if warnings > 0 => {
@@ -298,92 +398,6 @@ fn end(job: &Arc<Job>, result: Result<(), End>) {
     if detail.classification == JOB_CLASSIFICATION_BACKUP {
         backup::keep_statistics(&job.agent, detail);
     }
-}
-
-pub(crate) async fn start_rule(agent: &Arc<Agent>, rule: &str) -> AgentResult<Value> {
-    let config = agent.profile()?.backup_rules.remove(rule);
-    let c = config.ok_or_else(|| AgentError::Invalid(format!("the account has no backup rule '{rule}'")))?;
-    let options = BackupJobAdvancedOptions {
-        skip_already_running: c.skip_already_running,
-        stop_after: c.stop_after,
-        limit_vault_speed_bps: c.limit_vault_speed_bps,
-        reduce_disk_concurrency: c.reduce_disk_concurrency,
-        use_on_disk_indexes: c.use_on_disk_indexes,
-        allow_zero_files_success: c.allow_zero_files_success,
-        auto_retention_level: c.auto_retention_level,
-        concurrency_count: c.concurrency_count,
-        log_level: c.log_level,
-        tags: c.tags,
-        ..Default::default()
-    };
-    start_backup(agent, c.source, c.destination, options, rule.to_string()).await
-}
-
-pub(crate) async fn start_backup(
-    agent: &Arc<Agent>,
-    source: String,
-    destination: String,
-    options: BackupJobAdvancedOptions,
-    rule: String,
-) -> AgentResult<Value> {
-    let profile = agent.profile()?;
-    let item = profile.sources.get(&source);
-    let item =
-        item.ok_or_else(|| AgentError::Invalid(format!("the account has no Protected Item '{source}'")))?;
-    if item.owner_device != agent.settings().device_id {
-        return Err(AgentError::Invalid(
-            "the Protected Item belongs to another device".into(),
-        ));
-    }
-    if !profile.destinations.contains_key(&destination) {
-        return Err(AgentError::Invalid(format!(
-            "the account has no Storage Vault '{destination}'"
-        )));
-    }
-    let conflict = agent.jobs.lock().same(&source, &destination);
-    let job = new_job(
-        agent,
-        JOB_CLASSIFICATION_BACKUP,
-        &source,
-        &destination,
-        options.stop_after,
-    );
-    {
-        let mut d = job.detail.lock();
-        d.backup_rule_guid = rule;
-        d.tags.clone_from(&options.tags);
-    }
-    start(agent, job, move |job| {
-        match conflict.filter(|_| options.skip_already_running) {
-            Some(other) => {
-                job.detail.lock().conflicting_job_id.clone_from(&other);
-                Err(End::Status(
-                    JOB_STATUS_FAILED_SKIPALREADYRUNNING,
-                    format!("Skipped: job {other} is still running"),
-                ))
-            }
-            None => backup::run(job, &options),
-        }
-    })
-    .await
-}
-
-pub(crate) async fn start_restore(
-    agent: &Arc<Agent>,
-    source: String,
-    destination: String,
-    snapshot: String,
-    paths: Vec<String>,
-    options: RestoreJobAdvancedOptions,
-) -> AgentResult<Value> {
-    if !agent.profile()?.destinations.contains_key(&destination) {
-        return Err(AgentError::Invalid(format!(
-            "the account has no Storage Vault '{destination}'"
-        )));
-    }
-    let plan = restore::plan(&options)?;
-    let job = new_job(agent, JOB_CLASSIFICATION_RESTORE, &source, &destination, 0);
-    start(agent, job, move |job| restore::run(job, &snapshot, &paths, plan)).await
 }
 
 /// Writes into the profile what could not be written while the server was away.

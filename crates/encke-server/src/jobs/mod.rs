@@ -1,8 +1,10 @@
 //! Jobs: what devices report, lists and searches, logs, cancel and abandon (reference, section 17).
 
 mod endpoints;
+mod missed;
 
 pub use endpoints::routes;
+pub use missed::{Watch, report_missed};
 
 use crate::app::{App, now, store_error};
 use crate::live::Connection;
@@ -91,6 +93,7 @@ pub(crate) async fn append_log(
 pub(crate) fn start(app: &Arc<App>) {
     tokio::spawn(watch(app.clone()));
     tokio::spawn(prune(app.clone()));
+    tokio::spawn(missed::watch(app.clone()));
 }
 
 async fn watch(app: Arc<App>) {

@@ -90,8 +90,20 @@ async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile
     if profile.is_suspended {
         return Err(ApiError::forbidden("This account is suspended"));
     }
-    if profile.devices.contains_key(&hello.device_id) {
-        return Ok(stored);
+    if let Some(device) = profile.devices.get(&hello.device_id) {
+        if describes(device, hello) {
+            return Ok(stored);
+        }
+        // Its schedules follow its time zone, and lists show its version.
+        return crate::users::change(app, &hello.username, &hello.username, |profile| {
+            if let Some(device) = profile.devices.get_mut(&hello.device_id) {
+                device.platform_version = hello.os.clone();
+                device.device_timezone.clone_from(&hello.time_zone);
+                device.client_version.clone_from(&hello.client_version);
+            }
+            Ok(())
+        })
+        .await;
     }
     if !hello.register {
         return Err(ApiError::forbidden(UNKNOWN_DEVICE_ERROR));
@@ -106,6 +118,15 @@ async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile
         }
     }
     register(app, &hello.username, hello).await
+}
+
+/// Whether what the profile says of a device is what the device says.
+fn describes(device: &DeviceConfig, hello: &Hello) -> bool {
+    (
+        &device.platform_version,
+        &device.device_timezone,
+        &device.client_version,
+    ) == (&hello.os, &hello.time_zone, &hello.client_version)
 }
 
 /// Adds a device to an account.

@@ -2,6 +2,7 @@
 //! index.
 
 mod matching;
+mod missed;
 mod search;
 
 pub use search::{CompiledSearch, compile};
@@ -12,7 +13,7 @@ use crate::events::{EventDraft, now};
 use crate::scope::Scope;
 use crate::sql::{Dialect, P, Row, Sql, Tx};
 use encke_api::constants::{
-    JOB_STATUS_FAILED_ABANDONED, JOB_STATUS_RUNNING__MAX, JOB_STATUS_RUNNING__MIN,
+    JOB_CLASSIFICATION_BACKUP, JOB_STATUS_FAILED_ABANDONED, JOB_STATUS_RUNNING__MAX, JOB_STATUS_RUNNING__MIN,
     JOB_STATUS_RUNNING_REVIVED, SEVT_JOB_COMPLETED, SEVT_JOB_NEW,
 };
 use encke_api::types::{BackupJobDetail, JobEntry};
@@ -246,6 +247,9 @@ impl Store {
             job.progress.recieved_time = received;
             let running = is_running(job.status);
             let Some((old, _)) = find(tx.sql(), &Scope::All, &job.guid)? else {
+                if job.classification == JOB_CLASSIFICATION_BACKUP {
+                    missed::replace(tx, &job)?;
+                }
                 save(tx, &organization, &job, received)?;
                 tx.emit(event(SEVT_JOB_NEW, &job.username, &organization, &job));
                 if !running {
