@@ -15,8 +15,50 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CheckOptions {
-    /// Read every pack and verify every blob.
+    /// Read packs and verify every blob in them.
     pub read_data: bool,
+    /// Which packs to read; all if not given.
+    pub sample: Option<Sample>,
+}
+
+/// A part of all packs.
+#[derive(Clone, Copy, Debug)]
+pub enum Sample {
+    /// So many percent, others each time.
+    Percent(f64),
+    /// One of so many parts of about the same size, counted from 1: reading one after the other reads all.
+    Part(u32, u32),
+}
+
+impl Sample {
+    fn choose(self, packs: &mut Vec<(Id, u64)>) -> RepoResult<()> {
+        match self {
+            Sample::Percent(percent) => {
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    clippy::cast_precision_loss
+                )]
+                let wanted = (packs.len() as f64 * percent / 100.0).ceil() as usize;
+                let mut seed = [0; 8];
+                crate::crypto::random(&mut seed)?;
+                // Names are evenly spread already; with the seed they give another order each time.
+                packs.sort_by_cached_key(|(id, _)| Id::of(&[&seed[..], &id.0].concat()));
+                packs.truncate(wanted);
+            }
+            Sample::Part(n, of) if (1..=of).contains(&n) => {
+                let part = |id: &Id| {
+                    let first = id.0.first_chunk().expect("an id has 32 bytes");
+                    u32::from_be_bytes(*first) % of + 1
+                };
+                packs.retain(|(id, _)| part(id) == n);
+            }
+            Sample::Part(n, of) => {
+                return Err(RepoError::Invalid(format!("there is no part {n} of {of}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What was found.
@@ -26,6 +68,8 @@ pub struct CheckReport {
     pub snapshots: u64,
     /// Packs in the index.
     pub packs: u64,
+    /// Packs that were read.
+    pub read_packs: u64,
     /// Packs in no index: left by a backup that was cut off, harmless.
     pub unindexed_packs: u64,
     /// What is wrong, a line each.
@@ -60,16 +104,22 @@ impl Repository {
         for snapshot in &snapshots {
             self.check_tree(snapshot.tree, &mut seen, cancel, &mut errors)?;
         }
+        let mut read_packs = 0;
         if options.read_data {
-            let readable: Vec<(Id, u64)> = packs
+            let mut readable: Vec<(Id, u64)> = packs
                 .iter()
                 .filter_map(|id| stored.get(id).map(|size| (*id, *size)))
                 .collect();
+            if let Some(sample) = options.sample {
+                sample.choose(&mut readable)?;
+            }
+            read_packs = readable.len() as u64;
             errors.extend(self.read_packs(&readable, progress, cancel)?);
         }
         Ok(CheckReport {
             snapshots: snapshots.len() as u64,
             packs: packs.len() as u64,
+            read_packs,
             unindexed_packs: stored.keys().filter(|id| !packs.contains(id)).count() as u64,
             errors,
         })

@@ -6,7 +6,7 @@
 //! | open or make a repository | [`Repository`] |
 //! | back up | [`archive`]: walk, read and cut ([`chunker`]), hash, compress, seal ([`crypto`]), pack ([`pack`]) |
 //! | restore | [`restore`]: each pack is read once |
-//! | verify | [`check`] |
+//! | verify, and repair | [`check`], [`repair`] |
 //! | choose what stays | [`retention`] |
 //! | free what nothing needs | [`prune`] |
 //!
@@ -30,6 +30,7 @@ mod packer;
 mod polynomial;
 mod progress;
 pub mod prune;
+pub mod repair;
 mod repository;
 pub mod restore;
 pub mod retention;
@@ -37,7 +38,7 @@ mod snapshot;
 mod trees;
 
 pub use archive::{BackupOptions, BackupSummary, Exclude};
-pub use check::{CheckOptions, CheckReport};
+pub use check::{CheckOptions, CheckReport, Sample};
 pub use error::{RepoError, RepoResult};
 pub use id::Id;
 pub use keys::KeyInfo;

@@ -50,7 +50,7 @@ impl LockFile {
 
 impl Repository {
     /// Fails while somebody holds the repository exclusively. Stale locks are removed, if the storage lets us.
-    fn check_exclusive(&self) -> RepoResult<()> {
+    pub(crate) fn check_exclusive(&self) -> RepoResult<()> {
         let mut names = Vec::new();
         self.backend()
             .list(FileKind::Lock)?

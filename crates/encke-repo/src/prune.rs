@@ -358,7 +358,12 @@ impl Repository {
     }
 
     /// Reads blobs of a pack as they are, and verifies them.
-    fn read_blobs(&self, pack: Id, blobs: &[PackedBlob], progress: &Progress) -> RepoResult<Vec<Vec<u8>>> {
+    pub(crate) fn read_blobs(
+        &self,
+        pack: Id,
+        blobs: &[PackedBlob],
+        progress: &Progress,
+    ) -> RepoResult<Vec<Vec<u8>>> {
         let mut order: Vec<usize> = (0..blobs.len()).collect();
         order.sort_unstable_by_key(|&i| blobs[i].offset);
         let mut out = vec![Vec::new(); blobs.len()];

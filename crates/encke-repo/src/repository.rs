@@ -26,6 +26,9 @@ const MAX_UNPACKED: usize = 1 << 30;
 /// Level for index and snapshot files.
 const FILE_LEVEL: i32 = 3;
 
+/// Index files by name.
+pub(crate) type IndexFiles = Vec<(String, Loaded)>;
+
 #[derive(Serialize, Deserialize)]
 struct ConfigFile {
     version: u32,
@@ -291,7 +294,7 @@ impl Repository {
     }
 
     /// Reads index files. One that another program has replaced meanwhile is left out.
-    pub(crate) fn read_index(&self, names: HashSet<String>) -> RepoResult<Vec<(String, Loaded)>> {
+    pub(crate) fn read_index(&self, names: HashSet<String>) -> RepoResult<IndexFiles> {
         let (files, damaged) = self.read_index_with_damage(names)?;
         damaged
             .into_iter()
@@ -303,7 +306,7 @@ impl Repository {
     pub(crate) fn read_index_with_damage(
         &self,
         names: HashSet<String>,
-    ) -> RepoResult<(Vec<(String, Loaded)>, Vec<(String, String)>)> {
+    ) -> RepoResult<(IndexFiles, Vec<(String, String)>)> {
         let names: Vec<String> = names.into_iter().collect();
         let next = AtomicUsize::new(0);
         let found = Mutex::new(Vec::with_capacity(names.len()));

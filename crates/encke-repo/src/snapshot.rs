@@ -33,6 +33,9 @@ pub struct Snapshot {
     /// Free words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// The snapshot that this one stands for since it was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Id>,
     /// Program that made it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub program_version: String,

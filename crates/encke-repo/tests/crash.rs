@@ -44,7 +44,10 @@ fn prune(repo: &Repository, hours: i64) -> Result<(), RepoError> {
 }
 
 fn errors(repo: &Repository) -> Vec<String> {
-    let options = CheckOptions { read_data: true };
+    let options = CheckOptions {
+        read_data: true,
+        ..CheckOptions::default()
+    };
     repo.check(options, &Progress::default(), &Cancel::default())
         .unwrap()
         .errors
@@ -197,7 +200,10 @@ fn short_reads_are_noticed() {
             noticed += 1;
             continue;
         };
-        let options = CheckOptions { read_data: true };
+        let options = CheckOptions {
+            read_data: true,
+            ..CheckOptions::default()
+        };
         let found = repo.check(options, &Progress::default(), &Cancel::default());
         noticed += usize::from(found.map_or(true, |r| !r.errors.is_empty()));
         noticed += usize::from(backup(&place, &repo).is_err());

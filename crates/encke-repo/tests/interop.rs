@@ -9,7 +9,10 @@ use std::fs;
 use support::{Place, assert_same, make_everything, noise};
 
 fn assert_sound(repo: &encke_repo::Repository) {
-    let options = CheckOptions { read_data: true };
+    let options = CheckOptions {
+        read_data: true,
+        ..CheckOptions::default()
+    };
     let report = repo
         .check(options, &Progress::default(), &Cancel::default())
         .unwrap();

@@ -25,7 +25,10 @@ fn stored(place: &Place) -> u64 {
 }
 
 fn sound(repo: &Repository) {
-    let options = CheckOptions { read_data: true };
+    let options = CheckOptions {
+        read_data: true,
+        ..CheckOptions::default()
+    };
     let report = repo
         .check(options, &Progress::default(), &Cancel::default())
         .unwrap();

@@ -28,7 +28,10 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn check(repo: &Repository) -> Vec<String> {
-    let options = CheckOptions { read_data: true };
+    let options = CheckOptions {
+        read_data: true,
+        ..CheckOptions::default()
+    };
     repo.check(options, &Progress::default(), &Cancel::default())
         .unwrap()
         .errors

@@ -1,12 +1,13 @@
 //! `encke vault`: the repository engine by hand, no server needed.
 
+mod keys;
+mod repair;
 mod upkeep;
 
 use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use encke_repo::{
-    BackupOptions, Cancel, CheckOptions, InitOptions, Node, NodeType, Overwrite, Progress, Repository,
-    RestoreOptions,
+    BackupOptions, Cancel, InitOptions, Node, NodeType, Overwrite, Progress, Repository, RestoreOptions,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal as _, Write as _};
@@ -109,11 +110,10 @@ enum VaultCommand {
         path: PathBuf,
     },
     /// Verify the repository.
-    Check {
-        /// Read every byte.
-        #[arg(long)]
-        read_data: bool,
-    },
+    Check(repair::CheckArgs),
+    /// Repair what is damaged: the index first, then, after a backup, the snapshots.
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
     /// Forget snapshots by id.
     Forget {
         /// Ids or beginnings of ids.
@@ -124,26 +124,9 @@ enum VaultCommand {
     Retention(upkeep::RetentionArgs),
     /// Free what no snapshot needs: mark it, and delete what was marked a day ago or earlier. Backups may go on.
     Prune(upkeep::PruneArgs),
-    /// List, add and remove passwords.
+    /// List, add, change and revoke passwords.
     #[command(subcommand)]
-    Key(KeyCommand),
-}
-
-#[derive(Subcommand)]
-enum KeyCommand {
-    /// List keys.
-    List,
-    /// Add a password, the first line of a file.
-    Add {
-        /// File with the new password.
-        #[arg(long)]
-        new_password_file: PathBuf,
-    },
-    /// Remove a key by id.
-    Remove {
-        /// Id of the key.
-        id: String,
-    },
+    Key(keys::KeyCommand),
 }
 
 /// The first line of a file, for passwords.
@@ -366,35 +349,8 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
             repo.dump(&node, &mut out)?;
             out.flush()?;
         }
-        VaultCommand::Check { read_data } => {
-            let report = open(args)?.check(
-                CheckOptions {
-                    read_data: *read_data,
-                },
-                &progress,
-                &cancel,
-            )?;
-            if args.json {
-                println!("{}", serde_json::to_string(&report)?);
-            } else {
-                println!("{} snapshots, {} packs", report.snapshots, report.packs);
-                if report.unindexed_packs > 0 {
-                    println!(
-                        "{} packs are in no index, left by a backup that was cut off",
-                        report.unindexed_packs
-                    );
-                }
-                for error in &report.errors {
-                    println!("error: {error}");
-                }
-            }
-            if !report.errors.is_empty() {
-                bail!("{} errors", report.errors.len());
-            }
-            if !args.json {
-                println!("no errors were found");
-            }
-        }
+        VaultCommand::Check(how) => repair::check(how, args)?,
+        VaultCommand::Repair(command) => repair::repair(command, args)?,
         VaultCommand::Forget { snapshots } => {
             let repo = open(args)?;
             let ids = snapshots
@@ -406,33 +362,7 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
         }
         VaultCommand::Retention(rules) => upkeep::retention(rules, args)?,
         VaultCommand::Prune(how) => upkeep::prune(how, args)?,
-        VaultCommand::Key(command) => key(command, &open(args)?)?,
-    }
-    Ok(())
-}
-
-fn key(command: &KeyCommand, repo: &Repository) -> anyhow::Result<()> {
-    match command {
-        KeyCommand::List => {
-            for key in repo.keys()? {
-                let mark = if key.id == repo.key_id() { "*" } else { " " };
-                println!(
-                    "{mark}{}  {}  {}@{}",
-                    key.id, key.created, key.username, key.hostname
-                );
-            }
-        }
-        KeyCommand::Add { new_password_file } => {
-            println!("{}", repo.add_key(&first_line(new_password_file)?)?)
-        }
-        KeyCommand::Remove { id } => {
-            let keys = repo.keys()?;
-            let mut found = keys.iter().filter(|k| k.id.to_string().starts_with(id));
-            let (Some(key), None) = (found.next(), found.next()) else {
-                bail!("not exactly one key begins with {id}")
-            };
-            repo.remove_key(key.id)?;
-        }
+        VaultCommand::Key(command) => keys::run(command, open(args)?, args.json)?,
     }
     Ok(())
 }

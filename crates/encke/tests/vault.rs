@@ -174,3 +174,83 @@ fn retention_and_prune_free_what_rules_let_go() {
         vault.run(&["check", "--read-data"]);
     }
 }
+
+#[test]
+fn passwords_are_added_changed_and_revoked_as_by_stock_restic() {
+    let vault = Vault::local();
+    let file = |name: &str| {
+        let path = vault.dir.path().join(name);
+        fs::write(&path, name).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let (second, third) = (file("second"), file("third"));
+    let first = vault.json(&["key", "list"])[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let added = vault.json(&["key", "add", "--new-password-file", &second])["id"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    assert!(vault.restic(&["key", "list"]).contains(&added[..8]));
+    let with = |password: &str, args: &[&str]| vault.output(&[&["--password-file", password], args].concat());
+    assert!(with(&second, &["snapshots"]).status.success());
+    // Stock restic's own keys are ours.
+    vault.restic(&["key", "add", "--new-password-file", &third]);
+    assert!(with(&third, &["check"]).status.success());
+    assert!(vault.fails(&["key", "revoke", &first]).contains("in use"));
+    assert!(with(&second, &["key", "revoke", &first[..10]]).status.success());
+    assert!(vault.fails(&["snapshots"]).contains("wrong password"));
+    let fourth = file("fourth");
+    assert!(
+        with(&second, &["key", "change", "--new-password-file", &fourth])
+            .status
+            .success()
+    );
+    assert!(!with(&second, &["snapshots"]).status.success());
+    assert!(with(&fourth, &["snapshots"]).status.success());
+}
+
+#[test]
+fn what_is_damaged_is_told_and_repaired() {
+    let vault = Vault::local();
+    fs::write(vault.src().join("file"), noise(1, 3_000_000)).unwrap();
+    vault.backup();
+    let index = fs::read_dir(vault.dir.path().join("repo/index"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    fs::remove_file(&index).unwrap();
+    assert!(vault.fails(&["check"]).contains("repair index"));
+    assert!(
+        vault.fails(&["prune"]).contains("repair"),
+        "nothing is freed on a guess"
+    );
+    assert_eq!(vault.json(&["repair", "index"])["added_packs"], 2);
+    assert_eq!(vault.json(&["check", "--read-part", "100%"])["read_packs"], 2);
+    vault.fails(&["check", "--read-part", "3/2"]);
+    let packs = vault.dir.path().join("repo/data");
+    let packs = fs::read_dir(packs)
+        .unwrap()
+        .flat_map(|d| fs::read_dir(d.unwrap().path()).unwrap());
+    let pack = packs
+        .map(|e| e.unwrap().path())
+        .max_by_key(|p| p.metadata().unwrap().len())
+        .unwrap();
+    fs::remove_file(&pack).unwrap();
+    assert!(
+        vault
+            .run(&["repair", "index"])
+            .contains(pack.file_name().unwrap().to_str().unwrap())
+    );
+    let told = vault.run(&["repair", "snapshots", "--forget"]);
+    assert!(
+        told.contains(vault.src().join("file").to_str().unwrap()),
+        "{told}"
+    );
+    assert!(told.contains("3000000 of 3000000 bytes"), "{told}");
+    vault.restic(&["check", "--read-data"]);
+    vault.run(&["check", "--read-data"]);
+}

@@ -358,6 +358,7 @@ impl Repository {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             tags: options.tags.clone(),
+            original: None,
             program_version: options.program.clone(),
             id: Id::default(),
         };
