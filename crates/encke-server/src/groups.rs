@@ -86,7 +86,6 @@ fn event(kind: i64, actor: &str, id: &str, group: &UserGroup) -> EventDraft {
     EventDraft {
         actor: actor.to_string(),
         organization: group.organization_id.clone(),
-        username: None,
         resource: id.to_string(),
         kind,
         data: match kind {

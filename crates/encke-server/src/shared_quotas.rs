@@ -49,7 +49,6 @@ fn event(kind: i64, actor: &str, id: &str, quota: &SharedStorageQuota) -> EventD
     EventDraft {
         actor: actor.to_string(),
         organization: quota.organization_id.clone(),
-        username: None,
         resource: id.to_string(),
         kind,
         data: match kind {

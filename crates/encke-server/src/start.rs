@@ -168,10 +168,9 @@ impl Server {
             ending: tokio::sync::watch::Sender::new(None),
             config: RwLock::new(Arc::new(config)),
         });
-        app.store.announce(EventDraft {
+        app.store.announce(|| EventDraft {
             actor: String::new(),
             organization: String::new(),
-            username: None,
             resource: app.start_hash.clone(),
             kind: SEVT_SERVER_STARTED,
             data: Value::Null,

@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use encke_store::StoreResult;
+use encke_store::{Store, StoreError, StoreResult};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -18,14 +18,14 @@ const STALL_TIME: Duration = Duration::from_secs(60);
 /// Bytes gathered before a chunk is sent.
 const CHUNK: usize = 64 * 1024;
 
-/// Gathers the text of a list. Used on a thread for blocking work.
+/// Gathers the text of a list. Used on a thread for blocking work, but for short lists.
 pub struct ListWriter {
     buffer: Vec<u8>,
     empty: bool,
     /// The reader went away, or stands still.
     broken: bool,
-    runtime: Handle,
-    send: mpsc::Sender<Result<Bytes, std::io::Error>>,
+    /// Where full chunks go; a short list is kept whole.
+    reader: Option<(Handle, mpsc::Sender<Result<Bytes, std::io::Error>>)>,
 }
 
 impl ListWriter {
@@ -63,36 +63,86 @@ impl ListWriter {
         if self.buffer.len() < CHUNK {
             return ControlFlow::Continue(());
         }
-        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK + CHUNK / 4));
-        let sent = self.send.send_timeout(Ok(full.into()), STALL_TIME);
-        if self.runtime.block_on(sent).is_ok() {
-            return ControlFlow::Continue(());
+        if let Some((runtime, send)) = &self.reader {
+            let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK + CHUNK / 4));
+            let sent = send.send_timeout(Ok(full.into()), STALL_TIME);
+            if runtime.block_on(sent).is_ok() {
+                return ControlFlow::Continue(());
+            }
         }
         self.broken = true;
         ControlFlow::Break(())
     }
 }
 
-/// A JSON list: `open`, what `produce` adds to the writer (which it gives back), `close`. If it fails the connection
-/// is cut, so that a reader can tell a broken list from a whole one.
-pub fn list_body<F, Fut>(open: u8, close: u8, produce: F) -> Body
+/// A JSON list from the store: `open`, what `produce` adds to the writer (which it gives back), `close`. A list of less
+/// than a chunk is read here and now, where the store can do that; else `produce` is called once more, and the list
+/// goes out while it is read.
+///
+/// If it fails the connection is cut, so that a reader can tell a broken list from a whole one.
+pub async fn list_body<F, Fut>(store: &Store, open: u8, close: u8, produce: F) -> Body
 where
-    F: FnOnce(ListWriter) -> Fut + Send + 'static,
+    F: Fn(Store, ListWriter) -> Fut + Send + 'static,
     Fut: Future<Output = StoreResult<ListWriter>> + Send,
 {
-    body(vec![open], &[close], produce)
+    stored_body(store, vec![open], &[close], produce).await
 }
 
-/// A long plain text, written as [`list_body`] is.
-pub fn text_body<F, Fut>(produce: F) -> Body
+/// A plain text from the store, written as [`list_body`] is.
+pub async fn text_body<F, Fut>(store: &Store, produce: F) -> Body
 where
-    F: FnOnce(ListWriter) -> Fut + Send + 'static,
+    F: Fn(Store, ListWriter) -> Fut + Send + 'static,
     Fut: Future<Output = StoreResult<ListWriter>> + Send,
 {
-    body(Vec::new(), &[], produce)
+    stored_body(store, Vec::new(), &[], produce).await
 }
 
-fn body<F, Fut>(open: Vec<u8>, close: &[u8], produce: F) -> Body
+async fn stored_body<F, Fut>(store: &Store, open: Vec<u8>, close: &[u8], produce: F) -> Body
+where
+    F: Fn(Store, ListWriter) -> Fut + Send + 'static,
+    Fut: Future<Output = StoreResult<ListWriter>> + Send,
+{
+    if let Some(short) = store.short() {
+        let writer = ListWriter {
+            buffer: open.clone(),
+            empty: true,
+            broken: false,
+            reader: None,
+        };
+        match produce(short, writer).await {
+            Ok(mut writer) if !writer.broken => {
+                writer.buffer.extend_from_slice(close);
+                return writer.buffer.into();
+            }
+            Ok(_) | Err(StoreError::TooLong) => {}
+            Err(e) => return broken_off(&e),
+        }
+    }
+    let store = store.clone();
+    streamed(
+        open,
+        close,
+        move |writer| async move { produce(store, writer).await },
+    )
+}
+
+/// A body that ends with a failure.
+fn broken_off(e: &StoreError) -> Body {
+    tracing::error!(error = %e, "a list broke off");
+    let failed = std::io::Error::other("the list broke off");
+    Body::from_stream(tokio_stream::once(Err::<Bytes, _>(failed)))
+}
+
+/// A JSON list that comes from elsewhere than the store.
+pub fn streamed_list<F, Fut>(produce: F) -> Body
+where
+    F: FnOnce(ListWriter) -> Fut + Send + 'static,
+    Fut: Future<Output = StoreResult<ListWriter>> + Send + 'static,
+{
+    streamed(b"[".to_vec(), b"]", produce)
+}
+
+fn streamed<F, Fut>(open: Vec<u8>, close: &[u8], produce: F) -> Body
 where
     F: FnOnce(ListWriter) -> Fut + Send + 'static,
     Fut: Future<Output = StoreResult<ListWriter>> + Send,
@@ -104,8 +154,7 @@ where
             buffer: open,
             empty: true,
             broken: false,
-            runtime: Handle::current(),
-            send: send.clone(),
+            reader: Some((Handle::current(), send.clone())),
         };
         let last = match produce(writer).await {
             // The connection is cut, so that what was sent does not look like a whole list.

@@ -42,9 +42,9 @@ pub trait IntoReply {
 /// A structure.
 pub struct Doc<T>(pub T);
 /// A structure as it was stored, not parsed again.
-pub struct StoredDoc<T>(pub String, PhantomData<T>);
+pub struct StoredDoc<T>(Arc<str>, PhantomData<T>);
 /// An array of strings.
-pub struct Names(pub Vec<String>);
+pub struct Names(pub Arc<Vec<String>>);
 /// An array of structures.
 pub struct ListOf<T>(pub Vec<T>);
 /// A map of structures.
@@ -66,7 +66,7 @@ pub struct PlainStream(pub Body);
 impl<T> StoredDoc<T> {
     /// Wraps stored text of a `T`.
     #[must_use]
-    pub fn new(text: String) -> Self {
+    pub fn new(text: Arc<str>) -> Self {
         Self(text, PhantomData)
     }
 }
@@ -107,7 +107,7 @@ impl<T: WireName> IntoReply for StoredDoc<T> {
     }
     fn into_reply(self) -> ApiResult<Reply> {
         Ok(Reply {
-            body: Body::from(self.0),
+            body: Body::from(String::from(&*self.0)),
             media: JSON,
         })
     }
@@ -117,7 +117,7 @@ impl IntoReply for Names {
         "[]string".into()
     }
     fn into_reply(self) -> ApiResult<Reply> {
-        json(&self.0)
+        json(&*self.0)
     }
 }
 impl<T: Wire + WireName> IntoReply for ListOf<T> {

@@ -50,6 +50,17 @@ pub struct BucketSize {
     pub completed: i64,
 }
 
+/// What the server enforces for a bucket, whoever holds its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketRules {
+    /// Most bytes it may hold; 0 for as many as the disk takes.
+    pub quota: i64,
+    /// Its key deletes nothing but locks.
+    pub append_only: bool,
+    /// Days for which deleted objects can be brought back by an administrator.
+    pub trash_days: i64,
+}
+
 /// A stored bucket.
 #[derive(Clone, Debug)]
 pub struct StoredBucket {
@@ -65,10 +76,12 @@ pub struct StoredBucket {
     pub key_hash: String,
     /// What it holds.
     pub size: BucketSize,
+    /// What is enforced.
+    pub rules: BucketRules,
 }
 
-const COLUMNS: &str =
-    "id, organization, created, key_format, key_hash, size, measure_started, measure_completed";
+const COLUMNS: &str = "id, organization, created, key_format, key_hash, size, measure_started, measure_completed, \
+    quota, append_only, trash_days";
 
 fn read_row(row: &dyn Row) -> StoreResult<StoredBucket> {
     let id = row.text(0)?;
@@ -82,6 +95,11 @@ fn read_row(row: &dyn Row) -> StoreResult<StoredBucket> {
             bytes: row.int(5)?,
             started: row.int(6)?,
             completed: row.int(7)?,
+        },
+        rules: BucketRules {
+            quota: row.int(8)?,
+            append_only: row.int(9)? != 0,
+            trash_days: row.int(10)?,
         },
     })
 }
@@ -99,7 +117,9 @@ impl Store {
     pub async fn add_bucket(&self, b: StoredBucket, event: EventDraft) -> StoreResult<()> {
         self.write(move |tx| {
             tx.execute(
-                &format!("INSERT INTO buckets ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+                &format!(
+                    "INSERT INTO buckets ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+                ),
                 &[
                     P::Text(b.id.as_str()),
                     P::Text(&b.organization),
@@ -109,6 +129,9 @@ impl Store {
                     P::Int(b.size.bytes),
                     P::Int(b.size.started),
                     P::Int(b.size.completed),
+                    P::Int(b.rules.quota),
+                    P::from(b.rules.append_only),
+                    P::Int(b.rules.trash_days),
                 ],
             )?;
             tx.emit(event);
@@ -123,7 +146,7 @@ impl Store {
     /// `NotFound`, also outside the scope; or the database fails.
     pub async fn bucket(&self, scope: &Scope, id: &BucketId) -> StoreResult<StoredBucket> {
         let (scope, id) = (scope.clone(), id.clone());
-        self.read(move |sql| {
+        self.read_few(move |sql| {
             let (condition, param) = condition(&scope, 2);
             let params: Vec<P> = std::iter::once(P::Text(id.as_str())).chain(param).collect();
             sql.first(
@@ -203,6 +226,40 @@ impl Store {
             } else {
                 Ok(())
             }
+        })
+        .await
+    }
+
+    /// Sets what is enforced for a bucket.
+    ///
+    /// # Errors
+    /// `NotFound`, also outside the scope; or the database fails.
+    pub async fn set_bucket_rules(
+        &self,
+        scope: &Scope,
+        id: &BucketId,
+        rules: BucketRules,
+    ) -> StoreResult<()> {
+        let (scope, id) = (scope.clone(), id.clone());
+        self.write(move |tx| {
+            let (condition, param) = condition(&scope, 5);
+            let mut params = vec![
+                P::Text(id.as_str()),
+                P::Int(rules.quota),
+                P::from(rules.append_only),
+                P::Int(rules.trash_days),
+            ];
+            params.extend(param);
+            let touched = tx.execute(
+                &format!(
+                    "UPDATE buckets SET quota = ?2, append_only = ?3, trash_days = ?4 WHERE id = ?1 AND {condition}"
+                ),
+                &params,
+            )?;
+            if touched == 0 {
+                return Err(StoreError::NotFound);
+            }
+            Ok(())
         })
         .await
     }

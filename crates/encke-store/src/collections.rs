@@ -159,7 +159,7 @@ impl Store {
     /// See [`items`].
     pub async fn items<T: Collected>(&self, scope: &Scope) -> StoreResult<BTreeMap<String, T>> {
         let scope = scope.clone();
-        let all = self.read(move |sql| items::<T>(sql, &scope)).await?;
+        let all = self.read_few(move |sql| items::<T>(sql, &scope)).await?;
         Ok(all.into_iter().map(|i| (i.id, i.value)).collect())
     }
 
@@ -169,7 +169,7 @@ impl Store {
     /// See [`item`].
     pub async fn item<T: Collected>(&self, scope: &Scope, id: &str) -> StoreResult<Item<T>> {
         let (scope, id) = (scope.clone(), id.to_string());
-        self.read(move |sql| item(sql, &scope, &id)).await
+        self.read_few(move |sql| item(sql, &scope, &id)).await
     }
 
     /// Bytes that the Storage Vaults of a shared quota were last measured at, together.

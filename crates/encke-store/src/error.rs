@@ -18,6 +18,9 @@ pub enum StoreError {
     /// The caller's input can not be stored or searched for; the text says why.
     #[error("{0}")]
     Invalid(String),
+    /// More work than a short read may do; it has to be done on a thread for blocking work.
+    #[error("too long for a short read")]
+    TooLong,
     /// The disk is full.
     #[error("the database's disk is full")]
     Full,
@@ -44,6 +47,8 @@ impl From<rusqlite::Error> for StoreError {
     fn from(e: rusqlite::Error) -> Self {
         match e.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+            // Only the meter of short reads interrupts.
+            Some(rusqlite::ErrorCode::OperationInterrupted) => StoreError::TooLong,
             Some(rusqlite::ErrorCode::ConstraintViolation) => match &e {
                 rusqlite::Error::SqliteFailure(f, _)
                     if f.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY

@@ -27,8 +27,6 @@ pub struct EventDraft {
     pub actor: String,
     /// The organization it belongs to.
     pub organization: String,
-    /// The account it concerns, if any.
-    pub username: Option<String>,
     /// What it happened to.
     pub resource: String,
     /// One of the `SEVT_` constants.

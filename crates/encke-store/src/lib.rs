@@ -3,6 +3,7 @@
 //! One module a capability, each an `impl Store` of its own. Start reading at [`Store`], then [`sql`] (what a
 //! capability writes its statements against) and `migrations/` (the schema). This crate knows nothing of HTTP.
 
+mod accounts_cache;
 mod buckets;
 pub mod collections;
 mod config;
@@ -21,7 +22,7 @@ mod statistics;
 mod users;
 mod writer;
 
-pub use buckets::{BucketId, BucketSize, StoredBucket};
+pub use buckets::{BucketId, BucketRules, BucketSize, StoredBucket};
 pub use error::{StoreError, StoreResult};
 pub use events::{Event, EventDraft};
 pub use install_tokens::StoredToken;
@@ -45,6 +46,8 @@ const EVENT_BUFFER: usize = 512;
 pub struct Store {
     database: Database,
     bus: broadcast::Sender<Arc<Event>>,
+    /// Reads run where they are asked for, and fail when they are long.
+    short: bool,
 }
 
 #[derive(Clone)]
@@ -64,6 +67,7 @@ impl Store {
         Ok(Self {
             database: Database::Sqlite(Arc::new(sqlite)),
             bus,
+            short: false,
         })
     }
 
@@ -82,6 +86,7 @@ impl Store {
         Ok(Self {
             database: Database::Postgres(Arc::new(postgres)),
             bus,
+            short: false,
         })
     }
 
@@ -94,6 +99,9 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut dyn Sql) -> StoreResult<T> + Send + 'static,
     {
+        if let (Database::Sqlite(sqlite), true) = (&self.database, self.short) {
+            return sqlite.read_short(work);
+        }
         let database = self.database.clone();
         let read = move || match database {
             Database::Sqlite(sqlite) => sqlite.read(work),
@@ -102,6 +110,38 @@ impl Store {
         tokio::task::spawn_blocking(read)
             .await
             .map_err(|_| StoreError::Stopped)?
+    }
+
+    /// As [`Store::read`], for what is short as a rule: rows found by an index. SQLite reads those here and now, which is
+    /// done sooner than another thread is woken; what turns out to be long starts anew on a thread for blocking work.
+    ///
+    /// # Errors
+    /// Those of the statements.
+    pub async fn read_few<T, F>(&self, work: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Sql) -> StoreResult<T> + Send + 'static,
+    {
+        if let Database::Sqlite(sqlite) = &self.database {
+            match sqlite.read_short(&work) {
+                Err(StoreError::TooLong) if !self.short => {}
+                result => return result,
+            }
+        }
+        self.read(work).await
+    }
+
+    /// This store for a first try at a list that may be short: its reads run where they are asked for, and fail with
+    /// `TooLong` instead of holding the caller up. `None` with PostgreSQL, whose answers have to be waited for.
+    #[must_use]
+    pub fn short(&self) -> Option<Self> {
+        match &self.database {
+            Database::Sqlite(_) => Some(Self {
+                short: true,
+                ..self.clone()
+            }),
+            Database::Postgres(_) => None,
+        }
     }
 
     /// Runs statements in a transaction. All of it happens or nothing; it is on disk when this returns, and its events
@@ -127,9 +167,11 @@ impl Store {
         self.bus.subscribe()
     }
 
-    /// Sends an event that no stored change belongs to (log-ins, live connections).
-    pub fn announce(&self, draft: EventDraft) {
-        // Nobody listening is not a failure.
-        let _ = self.bus.send(Arc::new(draft.into_event()));
+    /// Sends an event that no stored change belongs to (log-ins, live connections), if somebody listens.
+    pub fn announce(&self, draft: impl FnOnce() -> EventDraft) {
+        if self.bus.receiver_count() > 0 {
+            // Nobody listening any more is not a failure.
+            let _ = self.bus.send(Arc::new(draft().into_event()));
+        }
     }
 }

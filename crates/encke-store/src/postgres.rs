@@ -5,7 +5,7 @@ use crate::error::{StoreError, StoreResult};
 use crate::events::Event;
 use crate::migrations;
 use crate::sql::{Dialect, OnRow, P, Row, Sql, check};
-use crate::writer::{WriteConnection, Writer};
+use crate::writer::{Done, WriteConnection, Writer};
 use parking_lot::{Condvar, Mutex};
 use postgres::config::SslMode;
 use postgres::error::SqlState;
@@ -295,8 +295,8 @@ impl WriteConnection for PostgresWriter {
     fn sql(&mut self) -> &mut dyn Sql {
         &mut self.connection
     }
-    fn committed(&mut self, _events: Vec<Event>) {
-        // They come back by the listener, in one order with those of other servers.
+    fn committed(&mut self, _done: Done) {
+        // Events come back by the listener, in one order with those of other servers.
     }
 }
 

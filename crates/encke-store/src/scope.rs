@@ -3,7 +3,7 @@
 use crate::sql::P;
 
 /// The rows a caller may touch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Everything: administrators of the top level, and the server itself.
     All,

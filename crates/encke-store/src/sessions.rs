@@ -108,7 +108,7 @@ impl Store {
     /// The database fails.
     pub async fn session(&self, key_hash: &str) -> StoreResult<Option<StoredSession>> {
         let key = key_hash.to_string();
-        self.read(move |sql| {
+        self.read_few(move |sql| {
             sql.first(
                 &format!("SELECT {COLUMNS} FROM sessions WHERE key_hash = ?1"),
                 &[P::Text(&key)],

@@ -147,6 +147,8 @@ impl dyn Sql + '_ {
 pub struct Tx<'a> {
     pub(crate) sql: &'a mut dyn Sql,
     pub(crate) events: &'a mut Vec<EventDraft>,
+    /// Whether an account was added, changed or removed.
+    pub(crate) accounts_changed: &'a mut bool,
 }
 
 impl Tx<'_> {

@@ -1,10 +1,11 @@
 //! SQLite: one writer thread that gathers waiting transactions into one write to the disk, and a pool of readers.
 
+use crate::accounts_cache::AccountsCache;
 use crate::error::{StoreError, StoreResult};
 use crate::events::Event;
 use crate::migrations;
 use crate::sql::{Dialect, OnRow, P, Row, Sql, check};
-use crate::writer::{WriteConnection, Writer};
+use crate::writer::{Done, WriteConnection, Writer};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -12,24 +13,37 @@ use rusqlite::{Connection, OpenFlags, ToSql};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::broadcast;
 
 /// Readers that stay open. More than the cores of a small machine, so that a long list does not hold up short calls.
 const READERS: usize = 8;
 /// Readers at once. A client that takes a long list slowly keeps its reader all the while, which must not stop the others.
 const MAX_READERS: usize = 128;
+/// Instructions of SQLite's machine between two looks at the meter.
+const STEP: i32 = 500;
+/// Steps of a short read: about a millisecond.
+const SHORT: i64 = 40;
 /// Prepared statements kept on each connection.
 const STATEMENTS: usize = 128;
 
 pub(crate) struct Sqlite {
     pub(crate) writer: Writer,
+    pub(crate) accounts: Arc<AccountsCache>,
     path: PathBuf,
     readers: Mutex<Readers>,
     returned: Condvar,
 }
 
+/// A connection that only reads.
+struct Reader {
+    connection: Connection,
+    /// What is left of the work it may do, in steps of [`STEP`] instructions.
+    left: Arc<AtomicI64>,
+}
+
 struct Readers {
-    idle: Vec<Connection>,
+    idle: Vec<Reader>,
     /// Idle ones, those in use, and those about to be opened.
     open: usize,
 }
@@ -39,13 +53,16 @@ impl Sqlite {
         let mut writer = connect(path, false)?;
         migrate(&mut writer)?;
         let readers = (0..READERS)
-            .map(|_| connect(path, true))
+            .map(|_| connect_reader(path))
             .collect::<StoreResult<Vec<_>>>()?;
+        let accounts = Arc::new(AccountsCache::default());
         Ok(Self {
             writer: Writer::start(SqliteWriter {
                 connection: writer,
                 bus,
+                accounts: accounts.clone(),
             })?,
+            accounts,
             path: path.to_path_buf(),
             readers: Mutex::new(Readers {
                 open: readers.len(),
@@ -56,13 +73,31 @@ impl Sqlite {
     }
 
     pub(crate) fn read<T>(&self, work: impl FnOnce(&mut dyn Sql) -> StoreResult<T>) -> StoreResult<T> {
-        let mut connection = self.reader()?;
+        let reader = self.reader()?;
+        self.read_with(reader, i64::MAX, work)
+    }
+
+    /// Reads if that takes about a millisecond at most and nobody has to be waited for, else fails with `TooLong`.
+    pub(crate) fn read_short<T>(&self, work: impl FnOnce(&mut dyn Sql) -> StoreResult<T>) -> StoreResult<T> {
+        let reader = self.readers.lock().idle.pop();
+        self.read_with(reader.ok_or(StoreError::TooLong)?, SHORT, work)
+    }
+
+    fn read_with<T>(
+        &self,
+        mut reader: Reader,
+        steps: i64,
+        work: impl FnOnce(&mut dyn Sql) -> StoreResult<T>,
+    ) -> StoreResult<T> {
+        reader.left.store(steps, Ordering::Relaxed);
         // The connection goes back whatever happens, else a fault in one reader would in time stop all of them.
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| read_once(&mut connection, work)));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| read_once(&mut reader.connection, work)));
+        // Clearing up is not metered.
+        reader.left.store(i64::MAX, Ordering::Relaxed);
         {
             let mut readers = self.readers.lock();
             if readers.idle.len() < READERS {
-                readers.idle.push(connection);
+                readers.idle.push(reader);
             } else {
                 readers.open -= 1;
             }
@@ -72,12 +107,12 @@ impl Sqlite {
     }
 
     /// A reader of its own: an idle one, else a new one, else the next that comes back.
-    fn reader(&self) -> StoreResult<Connection> {
+    fn reader(&self) -> StoreResult<Reader> {
         {
             let mut readers = self.readers.lock();
             loop {
-                if let Some(connection) = readers.idle.pop() {
-                    return Ok(connection);
+                if let Some(reader) = readers.idle.pop() {
+                    return Ok(reader);
                 }
                 if readers.open < MAX_READERS {
                     readers.open += 1;
@@ -86,7 +121,7 @@ impl Sqlite {
                 self.returned.wait(&mut readers);
             }
         }
-        connect(&self.path, true).inspect_err(|_| {
+        connect_reader(&self.path).inspect_err(|_| {
             self.readers.lock().open -= 1;
             self.returned.notify_one();
         })
@@ -102,10 +137,26 @@ fn read_once<T>(
         connection.execute_batch("ROLLBACK")?;
     }
     // A read transaction gives all of the work's statements the same state.
-    connection.execute_batch("BEGIN")?;
+    connection.prepare_cached("BEGIN")?.execute([])?;
     let result = work(connection);
-    connection.execute_batch("ROLLBACK")?;
-    result
+    let ended = connection
+        .prepare_cached("ROLLBACK")
+        .and_then(|mut s| s.execute([]));
+    match (result, ended) {
+        // An interrupted statement may have ended the transaction by itself.
+        (Err(e), _) => Err(e),
+        (Ok(_), Err(e)) => Err(e.into()),
+        (Ok(value), Ok(_)) => Ok(value),
+    }
+}
+
+fn connect_reader(path: &Path) -> StoreResult<Reader> {
+    let connection = connect(path, true)?;
+    let left = Arc::new(AtomicI64::new(i64::MAX));
+    let meter = left.clone();
+    // True interrupts the statement.
+    connection.progress_handler(STEP, Some(move || meter.fetch_sub(1, Ordering::Relaxed) <= 0));
+    Ok(Reader { connection, left })
 }
 
 fn connect(path: &Path, read_only: bool) -> StoreResult<Connection> {
@@ -196,6 +247,7 @@ fn migrate(c: &mut Connection) -> StoreResult<()> {
 struct SqliteWriter {
     connection: Connection,
     bus: broadcast::Sender<Arc<Event>>,
+    accounts: Arc<AccountsCache>,
 }
 
 impl WriteConnection for SqliteWriter {
@@ -212,8 +264,11 @@ impl WriteConnection for SqliteWriter {
     fn sql(&mut self) -> &mut dyn Sql {
         &mut self.connection
     }
-    fn committed(&mut self, events: Vec<Event>) {
-        for event in events {
+    fn committed(&mut self, done: Done) {
+        if done.accounts_changed {
+            self.accounts.changed();
+        }
+        for event in done.events {
             // Nobody listening is not a failure.
             let _ = self.bus.send(Arc::new(event));
         }

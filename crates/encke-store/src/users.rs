@@ -1,13 +1,15 @@
 //! Accounts: the profile document, whole, with its hash. What is stored is what the API answers.
 
-use crate::Store;
+use crate::accounts_cache::AccountsCache;
 use crate::error::{StoreError, StoreResult};
 use crate::events::{self, EventDraft};
 use crate::scope::Scope;
 use crate::sql::{P, Row, Sql, Tx};
+use crate::{Database, Store};
 use encke_api::types::UserProfileConfig;
 use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// A stored profile.
 #[derive(Clone, Debug)]
@@ -21,7 +23,7 @@ pub struct StoredProfile {
     /// Changes with every change of the document.
     pub hash: String,
     /// The `UserProfileConfig` as JSON text.
-    pub body: String,
+    pub body: Arc<str>,
 }
 
 impl StoredProfile {
@@ -85,7 +87,7 @@ fn read_row(row: &dyn Row) -> StoreResult<StoredProfile> {
         organization: row.text(1)?.to_string(),
         suspended: row.int(2)? != 0,
         hash: row.text(3)?.to_string(),
-        body: row.text(4)?.to_string(),
+        body: row.text(4)?.into(),
     })
 }
 
@@ -104,18 +106,27 @@ impl Store {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn usernames(&self, scope: &Scope) -> StoreResult<Vec<String>> {
-        let scope = scope.clone();
-        self.read(move |sql| {
-            let (condition, param) = scope.condition("organization", "username", 1);
+    pub async fn usernames(&self, scope: &Scope) -> StoreResult<Arc<Vec<String>>> {
+        let cache = self.accounts_cache();
+        if let Some(names) = cache.and_then(|c| c.names(scope)) {
+            return Ok(names);
+        }
+        let version = cache.map(AccountsCache::version);
+        let read = scope.clone();
+        let names = self.read_few(move |sql| {
+            let (condition, param) = read.condition("organization", "username", 1);
             let params: Vec<P> = param.into_iter().collect();
             sql.all(
                 &format!("SELECT username FROM users WHERE {condition} ORDER BY username"),
                 &params,
                 |row| Ok(row.text(0)?.to_string()),
             )
-        })
-        .await
+        });
+        let names = Arc::new(names.await?);
+        if let (Some(cache), Some(version)) = (cache, version) {
+            cache.keep_names(version, scope, &names);
+        }
+        Ok(names)
     }
 
     /// One account.
@@ -123,9 +134,32 @@ impl Store {
     /// # Errors
     /// `NotFound`, also when it is outside the scope; or the database fails.
     pub async fn profile(&self, scope: &Scope, username: &str) -> StoreResult<StoredProfile> {
-        let (scope, username) = (scope.clone(), username.to_string());
-        self.read(move |sql| find(sql, &scope, &username)?.ok_or(StoreError::NotFound))
-            .await
+        let cache = self.accounts_cache();
+        let found = match cache.and_then(|c| c.profile(username)) {
+            Some(kept) => kept,
+            None => {
+                let version = cache.map(AccountsCache::version);
+                let name = username.to_string();
+                let read =
+                    self.read_few(move |sql| find(sql, &Scope::All, &name)?.ok_or(StoreError::NotFound));
+                let found = read.await?;
+                if let (Some(cache), Some(version)) = (cache, version) {
+                    cache.keep_profile(version, &found);
+                }
+                found
+            }
+        };
+        if !scope.contains(&found.organization, &found.username) {
+            return Err(StoreError::NotFound);
+        }
+        Ok(found)
+    }
+
+    fn accounts_cache(&self) -> Option<&AccountsCache> {
+        match &self.database {
+            Database::Sqlite(sqlite) => Some(&sqlite.accounts),
+            Database::Postgres(_) => None,
+        }
     }
 
     /// Hands over account after account (name and document text) without collecting them, together with a state that
@@ -199,6 +233,7 @@ impl Store {
                 policy_hash,
                 event,
             } = new;
+            *tx.accounts_changed = true;
             check_references(tx, &profile, &policy_hash)?;
             let stored = to_stored(&profile)?;
             tx.execute(
@@ -253,6 +288,7 @@ impl Store {
             if change.require_hash.as_ref().is_some_and(|h| *h != old.hash) {
                 return Err(StoreError::Changed);
             }
+            *tx.accounts_changed = true;
             check_references(tx, &change.profile, &change.policy_hash)?;
             let stored = to_stored(&change.profile)?;
             let mut params = columns(&change.profile, &stored, &change.policy_hash).to_vec();
@@ -292,6 +328,7 @@ impl Store {
         let (scope, username) = (scope.clone(), username.to_string());
         self.write(move |tx| {
             let old = find(tx.sql(), &scope, &username)?.ok_or(StoreError::NotFound)?;
+            *tx.accounts_changed = true;
             tx.execute("DELETE FROM users WHERE username = ?1", &[P::Text(&username)])?;
             tx.execute(
                 "DELETE FROM vault_quotas WHERE username = ?1",
@@ -320,7 +357,7 @@ fn to_stored(profile: &UserProfileConfig) -> StoreResult<StoredProfile> {
         organization: profile.organization_id.clone(),
         suspended: profile.is_suspended,
         hash: document_hash(&body),
-        body,
+        body: body.into(),
     })
 }
 

@@ -25,8 +25,17 @@ pub(crate) trait WriteConnection: Send + 'static {
     fn commit(&mut self, events: &[Event]) -> StoreResult<()>;
     /// The transaction's statements.
     fn sql(&mut self) -> &mut dyn Sql;
-    /// Called with the events of a transaction once it is on disk.
-    fn committed(&mut self, events: Vec<Event>);
+    /// Called with what a transaction did once it is on disk, before its callers are told.
+    fn committed(&mut self, done: Done);
+}
+
+/// What a transaction did.
+#[derive(Default)]
+pub(crate) struct Done {
+    /// What it tells.
+    pub(crate) events: Vec<Event>,
+    /// Whether an account may have changed.
+    pub(crate) accounts_changed: bool,
 }
 
 /// The writer's side for callers. The thread ends when this is dropped.
@@ -76,8 +85,8 @@ fn write_loop(connection: &mut impl WriteConnection, jobs: &mut mpsc::Receiver<J
         let mut finishes = Vec::with_capacity(group.len());
         let outcome = run_group(connection, group, &mut finishes);
         match outcome {
-            Ok(events) => {
-                connection.committed(events);
+            Ok(done) => {
+                connection.committed(done);
                 for finish in finishes {
                     finish(Ok(()));
                 }
@@ -102,8 +111,8 @@ fn run_group(
     connection: &mut impl WriteConnection,
     group: Vec<Job>,
     finishes: &mut Vec<Finish>,
-) -> StoreResult<Vec<Event>> {
-    let mut published = Vec::new();
+) -> StoreResult<Done> {
+    let mut done = Done::default();
     connection.begin()?;
     for job in group {
         connection.control("SAVEPOINT one")?;
@@ -111,6 +120,7 @@ fn run_group(
         let (keep, finish) = job(&mut Tx {
             sql: connection.sql(),
             events: &mut drafts,
+            accounts_changed: &mut done.accounts_changed,
         });
         finishes.push(finish);
         if !keep {
@@ -118,11 +128,11 @@ fn run_group(
         } else if !drafts.is_empty() {
             for event in drafts.into_iter().map(EventDraft::into_event) {
                 events::insert(connection.sql(), &event)?;
-                published.push(event);
+                done.events.push(event);
             }
         }
         connection.control("RELEASE SAVEPOINT one")?;
     }
-    connection.commit(&published)?;
-    Ok(published)
+    connection.commit(&done.events)?;
+    Ok(done)
 }

@@ -611,3 +611,146 @@ fn stock_restic_works_on_a_bucket() {
         "{left:?}"
     );
 }
+
+const SET_RULES: &str = "/api/encke/v1/bucket/set-rules";
+
+fn set_rules(server: &Server, bucket: &Bucket, quota: &str, append_only: &str, trash_days: &str) -> Value {
+    server.call(
+        SET_RULES,
+        &[
+            ("BucketID", &bucket.id),
+            ("QuotaBytes", quota),
+            ("AppendOnly", append_only),
+            ("TrashDays", trash_days),
+        ],
+    )
+}
+
+/// A repository with two snapshots of a folder that changed between them.
+fn repository_of_two(server: &Server, bucket: &Bucket) -> std::path::PathBuf {
+    let source = server.work_dir.join("source");
+    fs::create_dir_all(&source).unwrap();
+    let noise: Vec<u8> = (0..300_000u64).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    fs::write(source.join("one"), &noise).unwrap();
+    bucket.restic(server, &["init"]);
+    bucket.restic(server, &["backup", source.to_str().unwrap()]);
+    fs::write(source.join("two"), &noise[100_001..]).unwrap();
+    bucket.restic(server, &["backup", source.to_str().unwrap()]);
+    source
+}
+
+#[test]
+fn a_quota_stops_new_data_and_lets_a_full_bucket_be_pruned() {
+    let server = Server::start();
+    let bucket = Bucket::register(&server);
+    assert_eq!(set_rules(&server, &bucket, "-1", "0", "0")["Status"], 400);
+    assert_eq!(set_rules(&server, &bucket, "1000", "0", "9999")["Status"], 400);
+    repository_of_two(&server, &bucket);
+    let after = "4000000000";
+    let measured = server.call(PROPERTIES, &[("BucketID", &bucket.id), ("AfterTimestamp", after)]);
+    let held = measured["Size"]["Size"].as_i64().unwrap();
+    assert_eq!(
+        set_rules(&server, &bucket, &(held + 1000).to_string(), "0", "0")["Status"],
+        200
+    );
+    let small = b"still fits".to_vec();
+    assert_eq!(
+        bucket.post(&format!("data/{}", sha256(&small)), &small),
+        StatusCode::OK
+    );
+    let large = vec![3u8; 1000];
+    let path = format!("data/{}", sha256(&large));
+    assert_eq!(bucket.post(&path, &large), StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(bucket.head(&path).0, StatusCode::NOT_FOUND);
+    // The one object nothing points to goes as well.
+    bucket.restic(&server, &["forget", "--keep-last", "1", "--prune"]);
+    bucket.restic(&server, &["check", "--read-data"]);
+    assert_eq!(set_rules(&server, &bucket, "0", "0", "0")["Status"], 200);
+    assert_eq!(bucket.post(&path, &large), StatusCode::OK);
+}
+
+#[test]
+fn nothing_goes_from_an_append_only_bucket() {
+    let server = Server::start();
+    let bucket = Bucket::register(&server);
+    assert_eq!(set_rules(&server, &bucket, "0", "1", "0")["Status"], 200);
+    let rules = server.call("/api/encke/v1/bucket/rules", &[("BucketID", &bucket.id)]);
+    assert_eq!(
+        rules,
+        serde_json::json!({"QuotaBytes": 0, "AppendOnly": true, "TrashDays": 0})
+    );
+    // restic takes and removes its locks meanwhile.
+    let source = repository_of_two(&server, &bucket);
+    let before = files(&server.data_dir.join("buckets").join(&bucket.id));
+    let snapshot = before.iter().find(|f| f.starts_with("snapshots/")).unwrap();
+    assert_eq!(bucket.delete(snapshot), StatusCode::FORBIDDEN);
+    assert_eq!(bucket.delete("config"), StatusCode::FORBIDDEN);
+    bucket.restic(&server, &["backup", source.to_str().unwrap()]);
+    let now = files(&server.data_dir.join("buckets").join(&bucket.id));
+    assert!(before.iter().all(|f| now.contains(f)));
+    bucket.restic(&server, &["check", "--read-data"]);
+}
+
+#[test]
+fn what_a_thief_deletes_is_brought_back() {
+    let server = Server::start();
+    let bucket = Bucket::register(&server);
+    assert_eq!(set_rules(&server, &bucket, "0", "0", "30")["Status"], 200);
+    repository_of_two(&server, &bucket);
+    let folder = server.data_dir.join("buckets").join(&bucket.id);
+    let kept = |folder: &Path| {
+        let mut all = files(folder);
+        all.retain(|f| !f.starts_with("trash/") && !f.starts_with("locks/"));
+        all
+    };
+    let before = kept(&folder);
+    let snapshots = bucket.restic(&server, &["snapshots", "--json"]);
+    // With the key and the password: everything is forgotten, then what is left is wiped.
+    bucket.restic(
+        &server,
+        &["forget", "--keep-last", "1", "--prune", "--group-by", ""],
+    );
+    for file in kept(&folder) {
+        let path = match file.strip_prefix("data/") {
+            Some(name) => format!("data/{}", name.rsplit('/').next().unwrap()),
+            None => file,
+        };
+        assert_eq!(bucket.delete(&path), StatusCode::OK, "{path}");
+    }
+    assert!(kept(&folder).is_empty());
+    assert_eq!(bucket.get("snapshots/", &[]).2, b"[]");
+
+    let trash = server.call("/api/encke/v1/bucket/trash", &[("BucketID", &bucket.id)]);
+    let hours = trash.as_array().unwrap();
+    let sum = |key: &str| hours.iter().map(|h| h[key].as_u64().unwrap()).sum::<u64>();
+    assert!(sum("Objects") >= before.len() as u64, "{trash}");
+    assert!(sum("Snapshots") >= 2, "{trash}");
+    let since = hours[0]["Time"].as_i64().unwrap().to_string();
+    let fields = [("BucketID", bucket.id.as_str()), ("Since", &since)];
+    let restored = server.call("/api/encke/v1/bucket/undelete", &fields);
+    assert_eq!(
+        restored["Objects"].as_u64().unwrap(),
+        sum("Objects"),
+        "{restored}"
+    );
+    let after = kept(&folder);
+    assert!(before.iter().all(|f| after.contains(f)));
+    bucket.restic(&server, &["check", "--read-data"]);
+    let ids = |text: &str| {
+        let all: Value = serde_json::from_str(text).unwrap();
+        let mut ids: Vec<String> = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s["id"].as_str().unwrap().to_string())
+            .collect();
+        ids.sort();
+        ids
+    };
+    let now = ids(&bucket.restic(&server, &["snapshots", "--json"]));
+    assert!(ids(&snapshots).iter().all(|id| now.contains(id)));
+    // Once more changes nothing; nor can the bucket's key look into the trash.
+    let again = server.call("/api/encke/v1/bucket/undelete", &fields);
+    assert_eq!(again["Objects"], 0);
+    assert_eq!(bucket.get("trash/", &[]).0, StatusCode::BAD_REQUEST);
+}

@@ -79,7 +79,6 @@ pub(crate) fn event(kind: i64, actor: &str, admin: &AllowedAdminUser) -> EventDr
     EventDraft {
         actor: actor.to_string(),
         organization: admin.organization_id.clone(),
-        username: None,
         resource: admin.username.clone(),
         kind,
         data: Value::Null,

@@ -381,7 +381,6 @@ async fn admin_by_password(
     let event = |kind| EventDraft {
         actor: admin.username.clone(),
         organization: admin.organization_id.clone(),
-        username: None,
         resource: origin.path.clone(),
         kind,
         data: Value::Null,
@@ -404,18 +403,18 @@ async fn admin_by_password(
         _ => false,
     };
     if !right || check_address(admin, origin).is_err() {
-        app.store.announce(event(SEVT_ACCOUNT_ADMIN_LOGIN_FAILED));
+        app.store.announce(|| event(SEVT_ACCOUNT_ADMIN_LOGIN_FAILED));
         return Err(ApiError::unauthorised());
     }
     if !admin.allow_password_login
         && let Err(e) = second_factor(app, admin, credentials, origin).await
     {
         if e.status == 403 {
-            app.store.announce(event(SEVT_ACCOUNT_ADMIN_LOGIN_FAILED));
+            app.store.announce(|| event(SEVT_ACCOUNT_ADMIN_LOGIN_FAILED));
         }
         return Err(e);
     }
-    app.store.announce(event(SEVT_ACCOUNT_ADMIN_LOGIN));
+    app.store.announce(|| event(SEVT_ACCOUNT_ADMIN_LOGIN));
     Ok(Admin::of(admin, None))
 }
 
@@ -472,10 +471,9 @@ async fn lift(app: &App, session: &StoredSession, form: &Form, origin: &Origin) 
     let check = second_factor(app, admin, &credentials, origin);
     let lifted = throttled(app, origin, &session.name, check).await;
     if matches!(&lifted, Err(e) if e.status == 403) {
-        app.store.announce(EventDraft {
+        app.store.announce(|| EventDraft {
             actor: admin.username.clone(),
             organization: admin.organization_id.clone(),
-            username: None,
             resource: origin.path.clone(),
             kind: SEVT_ACCOUNT_ADMIN_LOGIN_FAILED,
             data: Value::Null,
@@ -493,7 +491,6 @@ async fn user_by_password(
     let event = |kind| EventDraft {
         actor: profile.username.clone(),
         organization: profile.organization_id.clone(),
-        username: Some(profile.username.clone()),
         resource: origin.path.clone(),
         kind,
         data: Value::Null,
@@ -504,17 +501,17 @@ async fn user_by_password(
             .verify(&profile.password_hash, credentials.password)
             .await?;
     if !right {
-        app.store.announce(event(SEVT_ACCOUNT_LOGIN_FAILED));
+        app.store.announce(|| event(SEVT_ACCOUNT_LOGIN_FAILED));
         return Err(ApiError::unauthorised());
     }
     check_user(app, profile)?;
     if let Err(e) = user_factor(app, profile, credentials) {
         if e.status == 403 {
-            app.store.announce(event(SEVT_ACCOUNT_LOGIN_FAILED));
+            app.store.announce(|| event(SEVT_ACCOUNT_LOGIN_FAILED));
         }
         return Err(e);
     }
-    app.store.announce(event(SEVT_ACCOUNT_LOGIN));
+    app.store.announce(|| event(SEVT_ACCOUNT_LOGIN));
     Ok(User {
         name: profile.username.clone(),
         organization: profile.organization_id.clone(),

@@ -134,7 +134,6 @@ fn event(session: &StoredSession, actor: &str, admin: i64, user: i64) -> EventDr
     EventDraft {
         actor: actor.to_string(),
         organization: session.organization.clone(),
-        username: is_user.then(|| session.name.clone()),
         resource: session.name.clone(),
         kind: if is_user { user } else { admin },
         data: Value::Null,

@@ -88,7 +88,6 @@ async fn serve(
     let hello = EventDraft {
         actor: String::new(),
         organization: organization.clone(),
-        username: None,
         resource: String::new(),
         kind: SEVT_META_HELLO,
         data: serde_json::to_value(&version).unwrap_or_default(),

@@ -134,7 +134,6 @@ pub(crate) async fn stay(
     let event = |kind| EventDraft {
         actor: String::new(),
         organization: waiting.shown.organization_id.clone(),
-        username: None,
         resource: waiting.shown.device_id.clone(),
         kind,
         data: serde_json::to_value(&waiting.shown).unwrap_or_default(),
@@ -143,10 +142,10 @@ pub(crate) async fn stay(
         connection_id: connection.id.clone(),
     };
     if socket.send(frame(&told)).await.is_ok() {
-        app.store.announce(event(SEVT_DEVICE_LOBBY_CONNECT));
+        app.store.announce(|| event(SEVT_DEVICE_LOBBY_CONNECT));
         tracing::info!(device = %waiting.shown.device_id, "a device waits in the lobby");
         pump(app, connection, socket, outgoing).await;
-        app.store.announce(event(SEVT_DEVICE_LOBBY_DISCONNECT));
+        app.store.announce(|| event(SEVT_DEVICE_LOBBY_DISCONNECT));
         tracing::info!(device = %waiting.shown.device_id, "a device left the lobby");
     }
     app.lobby.0.write().remove(&connection.id);

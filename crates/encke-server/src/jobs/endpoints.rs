@@ -83,12 +83,12 @@ fn job_error(e: StoreError) -> ApiError {
 
 type Jobs = Streamed<ArrayOf<BackupJobDetail>>;
 
-fn list(app: Arc<App>, scope: Scope, filter: JobFilter) -> Jobs {
-    Streamed::new(list_body(b'[', b']', move |writer| async move {
-        app.store
-            .each_job(&scope, filter, writer, ListWriter::element)
-            .await
-    }))
+async fn list(app: Arc<App>, scope: Scope, filter: JobFilter) -> Jobs {
+    let body = list_body(&app.store, b'[', b']', move |store, writer| {
+        let (scope, filter) = (scope.clone(), filter.clone());
+        async move { store.each_job(&scope, filter, writer, ListWriter::element).await }
+    });
+    Streamed::new(body.await)
 }
 
 fn search(clause: &Json<SearchClause>) -> ApiResult<JobFilter> {
@@ -98,16 +98,16 @@ fn search(clause: &Json<SearchClause>) -> ApiResult<JobFilter> {
 }
 
 async fn all(app: Arc<App>, admin: Admin, _: Call<NoParams>) -> ApiResult<Jobs> {
-    Ok(list(app, admin.scope(), JobFilter::All))
+    Ok(list(app, admin.scope(), JobFilter::All).await)
 }
 
 async fn recent(app: Arc<App>, admin: Admin, _: Call<NoParams>) -> ApiResult<Jobs> {
-    Ok(list(app, admin.scope(), JobFilter::Since(now() - RECENT)))
+    Ok(list(app, admin.scope(), JobFilter::Since(now() - RECENT)).await)
 }
 
 async fn for_user(app: Arc<App>, admin: Admin, call: Call<OfUser>) -> ApiResult<Jobs> {
     crate::users::profile_of(&app, &admin.scope(), &call.params.TargetUser).await?;
-    Ok(list(app, admin.scope(), JobFilter::User(call.params.TargetUser)))
+    Ok(list(app, admin.scope(), JobFilter::User(call.params.TargetUser)).await)
 }
 
 async fn for_date_range(app: Arc<App>, admin: Admin, call: Call<Range>) -> ApiResult<Jobs> {
@@ -117,11 +117,11 @@ async fn for_date_range(app: Arc<App>, admin: Admin, call: Call<Range>) -> ApiRe
     } else {
         JobFilter::Between(a.min(b), a.max(b))
     };
-    Ok(list(app, admin.scope(), filter))
+    Ok(list(app, admin.scope(), filter).await)
 }
 
 async fn for_search(app: Arc<App>, admin: Admin, call: Call<Search>) -> ApiResult<Jobs> {
-    Ok(list(app, admin.scope(), search(&call.params.Query)?))
+    Ok(list(app, admin.scope(), search(&call.params.Query)?).await)
 }
 
 async fn count(app: Arc<App>, admin: Admin, call: Call<Search>) -> ApiResult<Doc<CountJobsResponse>> {
@@ -137,11 +137,11 @@ async fn count(app: Arc<App>, admin: Admin, call: Call<Search>) -> ApiResult<Doc
 }
 
 async fn user_jobs(app: Arc<App>, user: User, _: Call<NoParams>) -> ApiResult<Jobs> {
-    Ok(list(app, user.scope(), JobFilter::All))
+    Ok(list(app, user.scope(), JobFilter::All).await)
 }
 
 async fn user_search(app: Arc<App>, user: User, call: Call<Search>) -> ApiResult<Jobs> {
-    Ok(list(app, user.scope(), search(&call.params.Query)?))
+    Ok(list(app, user.scope(), search(&call.params.Query)?).await)
 }
 
 async fn properties(app: Arc<App>, scope: Scope, id: &str) -> ApiResult<Doc<BackupJobDetail>> {
@@ -170,11 +170,15 @@ fn line(entry: &JobEntry) -> String {
 async fn log(app: Arc<App>, scope: Scope, id: String) -> ApiResult<PlainStream> {
     // Asked before the answer begins, so that an unknown job is an error and not an empty log.
     app.store.job(&scope, &id).await.map_err(job_error)?;
-    Ok(PlainStream(text_body(move |writer| async move {
-        app.store
-            .each_log_entry(&scope, &id, &[], "", writer, |w, entry| w.text(&line(&entry)))
-            .await
-    })))
+    let body = text_body(&app.store, move |store, writer| {
+        let (scope, id) = (scope.clone(), id.clone());
+        async move {
+            store
+                .each_log_entry(&scope, &id, &[], "", writer, |w, entry| w.text(&line(&entry)))
+                .await
+        }
+    });
+    Ok(PlainStream(body.await))
 }
 
 async fn admin_log(app: Arc<App>, admin: Admin, call: Call<Job>) -> ApiResult<PlainStream> {
@@ -200,13 +204,17 @@ async fn entries(app: Arc<App>, scope: Scope, p: LogEntries) -> ApiResult<Stream
     };
     app.store.job(&scope, &p.JobID).await.map_err(job_error)?;
     let contains = p.MessageContains.unwrap_or_default();
-    Ok(Streamed::new(list_body(b'[', b']', move |writer| async move {
-        app.store
-            .each_log_entry(&scope, &p.JobID, severities, &contains, writer, |w, entry| {
-                w.element(&serde_json::to_string(&entry).unwrap_or_default())
-            })
-            .await
-    })))
+    let body = list_body(&app.store, b'[', b']', move |store, writer| {
+        let (scope, id, contains) = (scope.clone(), p.JobID.clone(), contains.clone());
+        async move {
+            store
+                .each_log_entry(&scope, &id, severities, &contains, writer, |w, entry| {
+                    w.element(&serde_json::to_string(&entry).unwrap_or_default())
+                })
+                .await
+        }
+    });
+    Ok(Streamed::new(body.await))
 }
 
 async fn admin_entries(

@@ -20,7 +20,6 @@ fn event(kind: i64, profile: &UserProfileConfig, resource: &str, data: Value) ->
     EventDraft {
         actor: profile.username.clone(),
         organization: profile.organization_id.clone(),
-        username: Some(profile.username.clone()),
         resource: resource.to_string(),
         kind,
         data,
@@ -78,12 +77,14 @@ async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile
         .map_err(|_| ApiError::unauthorised())?;
     let profile = stored.parse().map_err(store_error)?;
     if !still_right(&profile, &hello.login_key) {
-        app.store.announce(event(
-            SEVT_ACCOUNT_LOGIN_FAILED,
-            &profile,
-            encke_api::live::LIVE_PATH,
-            Value::Null,
-        ));
+        app.store.announce(|| {
+            event(
+                SEVT_ACCOUNT_LOGIN_FAILED,
+                &profile,
+                encke_api::live::LIVE_PATH,
+                Value::Null,
+            )
+        });
         return Err(ApiError::unauthorised());
     }
     crate::auth::check_organization(app, &profile.organization_id)?;

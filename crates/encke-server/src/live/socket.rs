@@ -131,7 +131,6 @@ fn connection_event(kind: i64, connection: &Connection) -> EventDraft {
     EventDraft {
         actor: connection.info.username.clone(),
         organization: connection.organization.clone(),
-        username: Some(connection.info.username.clone()),
         resource: connection.info.device_id.clone(),
         kind,
         data: serde_json::to_value(&connection.info).unwrap_or_default(),
@@ -145,12 +144,12 @@ async fn run(
     outgoing: tokio::sync::mpsc::Receiver<ServerMessage>,
 ) {
     app.store
-        .announce(connection_event(SEVT_DEVICE_LIVE_CONNECT, connection));
+        .announce(|| connection_event(SEVT_DEVICE_LIVE_CONNECT, connection));
     tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device on line");
     pump(app, connection, socket, outgoing).await;
     app.live.remove(&connection.id);
     app.store
-        .announce(connection_event(SEVT_DEVICE_LIVE_DISCONNECT, connection));
+        .announce(|| connection_event(SEVT_DEVICE_LIVE_DISCONNECT, connection));
     tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device off line");
 }
 

@@ -263,7 +263,6 @@ async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Envelope
         let event = EventDraft {
             actor,
             organization: String::new(),
-            username: None,
             resource: String::new(),
             kind: SEVT_SERVER_UPDATED,
             data: serde_json::to_value(shown(&wanted)).unwrap_or_default(),

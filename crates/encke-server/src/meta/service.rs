@@ -14,10 +14,9 @@ use std::sync::Arc;
 /// Ends the server once this call has been answered, and tells everybody before.
 pub(super) fn end(app: &App, admin: &Admin, ending: Ending) {
     tracing::info!(by = %admin.name, ?ending, "the server ends");
-    app.store.announce(EventDraft {
+    app.store.announce(|| EventDraft {
         actor: admin.name.clone(),
         organization: String::new(),
-        username: None,
         resource: app.start_hash.clone(),
         kind: match ending {
             Ending::Restart => SEVT_SERVER_RESTARTED,
@@ -47,7 +46,7 @@ async fn interfaces(_: Arc<App>, _: Admin, _: Call<NoParams>) -> ApiResult<Names
     let mut addresses: Vec<String> = found.iter().map(|i| i.ip().to_string()).collect();
     addresses.sort();
     addresses.dedup();
-    Ok(Names(addresses))
+    Ok(Names(addresses.into()))
 }
 
 async fn news(_: Arc<App>, _: Admin, _: Call<NoParams>) -> ApiResult<Doc<SoftwareUpdateNewsResponse>> {

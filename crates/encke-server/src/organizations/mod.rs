@@ -68,7 +68,6 @@ fn event(kind: i64, actor: &str, id: &str, organization: &Organization) -> Event
     EventDraft {
         actor: actor.to_string(),
         organization: id.to_string(),
-        username: None,
         resource: id.to_string(),
         kind,
         data: match kind {
@@ -256,7 +255,6 @@ async fn delete(app: Arc<App>, admin: Admin, call: Call<Delete>) -> ApiResult<En
         let removed = |a: &encke_api::types::AllowedAdminUser| EventDraft {
             actor: actor.clone(),
             organization: id.clone(),
-            username: None,
             resource: a.username.clone(),
             kind: SEVT_ACCOUNT_ADMIN_REMOVED,
             data: Value::Null,

@@ -120,7 +120,6 @@ fn event(kind: i64, actor: &str, id: &str, policy: &GroupPolicy) -> EventDraft {
     EventDraft {
         actor: actor.to_string(),
         organization: policy.organization_id.clone(),
-        username: None,
         resource: id.to_string(),
         kind,
         data: match kind {

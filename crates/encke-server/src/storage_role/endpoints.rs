@@ -1,7 +1,7 @@
 //! What administrators do with buckets.
 
 use super::registry::{self, Key, bucket_error, disk_error};
-use super::{blocking, folders, measure};
+use super::{blocking, folders, measure, rules};
 use crate::app::App;
 use crate::auth::Admin;
 use crate::stream::{ListWriter, list_body};
@@ -152,25 +152,25 @@ async fn list(
     _: Call<NoParams>,
 ) -> ApiResult<Streamed<Keyed<BucketProperties>>> {
     let scope = admin.scope();
-    let body = list_body(b'{', b'}', move |writer| async move {
-        app.store
-            .each_bucket(&scope, writer, |writer: &mut ListWriter, bucket| {
-                let id = bucket.id.clone();
-                match serde_json::to_string(&Out(&properties(bucket))) {
-                    Ok(json) => writer.entry(id.as_str(), &json),
-                    Err(e) => {
-                        tracing::error!(bucket = %id, error = %e, "a bucket could not be printed");
-                        ControlFlow::Continue(())
-                    }
+    let body = list_body(&app.store, b'{', b'}', move |store, writer| {
+        let scope = scope.clone();
+        let add = |writer: &mut ListWriter, bucket: StoredBucket| {
+            let id = bucket.id.clone();
+            match serde_json::to_string(&Out(&properties(bucket))) {
+                Ok(json) => writer.entry(id.as_str(), &json),
+                Err(e) => {
+                    tracing::error!(bucket = %id, error = %e, "a bucket could not be printed");
+                    ControlFlow::Continue(())
                 }
-            })
-            .await
+            }
+        };
+        async move { store.each_bucket(&scope, writer, add).await }
     });
-    Ok(Streamed::new(body))
+    Ok(Streamed::new(body.await))
 }
 
 /// The bucket named by a parameter. A text that can not be an id names none.
-fn named(text: &str) -> ApiResult<BucketId> {
+pub(super) fn named(text: &str) -> ApiResult<BucketId> {
     BucketId::parse(text).ok_or_else(|| ApiError::not_found("Bucket not found"))
 }
 
@@ -252,6 +252,12 @@ async fn ping_destination(_: Arc<App>, _: Admin, call: Call<Ping>) -> ApiResult<
 /// Endpoints.
 #[must_use]
 pub fn routes() -> Vec<Route> {
+    let mut all = rules::routes();
+    all.extend(published());
+    all
+}
+
+fn published() -> Vec<Route> {
     vec![
         Route::new(
             "AdminStorageRegisterBucket",

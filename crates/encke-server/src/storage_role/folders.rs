@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Name of the folder for uploads under way.
 const TEMP: &str = "tmp";
+/// Name of the folder for deleted objects, a folder an hour inside.
+const TRASH: &str = "trash";
+/// Seconds whose deletions share a folder.
+const TRASH_STEP: i64 = 3600;
 /// Start of the name of a bucket's folder that waits to be removed.
 const RETIRED: &str = ".deleted-";
 /// Length of an object's name: SHA-256 in hexadecimal.
@@ -186,6 +190,108 @@ impl Folder {
     /// Makes sure that an object that is there is there to stay, whoever put it there a moment ago.
     pub(super) fn settle(&self, object: &Object) -> io::Result<()> {
         sync_folder(self.object(object).parent().unwrap_or(&self.path))
+    }
+
+    /// Takes an object away for good, or into the trash. Gives its size.
+    pub(super) fn delete(&self, object: &Object, to_trash: bool, now: i64) -> io::Result<u64> {
+        let path = self.object(object);
+        let size = fs::metadata(&path)?.len();
+        if !to_trash {
+            fs::remove_file(&path)?;
+            return Ok(size);
+        }
+        let trash = self.path.join(TRASH);
+        let hour = trash.join((now - now.rem_euclid(TRASH_STEP)).to_string());
+        for folder in [&trash, &hour] {
+            match make_folder(folder) {
+                Ok(()) => sync_folder(folder.parent().unwrap_or(&self.path))?,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let name = match object {
+            Object::Config => "config".to_string(),
+            Object::Named(kind, name) => format!("{}-{}", kind.word(), name.0),
+        };
+        fs::rename(&path, hour.join(name))?;
+        // Before the place it left: at a power cut the object is in both rather than in none.
+        sync_folder(&hour)?;
+        sync_folder(path.parent().unwrap_or(&self.path))?;
+        Ok(size)
+    }
+
+    /// Hands over what is in the trash: the hour it was deleted in (Unix seconds), what it is, its file and size.
+    pub(super) fn each_deleted(
+        &self,
+        mut on_object: impl FnMut(i64, Object, &Path, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for (hour, folder) in self.trash_hours()? {
+            let entries = match fs::read_dir(&folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name();
+                let object = match name.to_str() {
+                    Some("config") => Some(Object::Config),
+                    Some(name) => name.split_once('-').and_then(|(kind, name)| {
+                        Some(Object::Named(Kind::parse(kind)?, ObjectName::parse(name)?))
+                    }),
+                    None => None,
+                };
+                if let (Some(object), Ok(m)) = (object, entry.metadata()) {
+                    on_object(hour, object, &entry.path(), m.len())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings back what was deleted since an hour, unless it was uploaded again. Gives how many objects, and their
+    /// bytes. Once more after a crash, it goes on where it was.
+    pub(super) fn undelete(&self, since: i64) -> io::Result<(u64, u64)> {
+        let (mut objects, mut bytes) = (0, 0);
+        self.each_deleted(|hour, object, file, size| {
+            // An hour's folder holds what was deleted until its end.
+            if hour + TRASH_STEP <= since {
+                return Ok(());
+            }
+            if self.object(&object).try_exists()? {
+                return fs::remove_file(file);
+            }
+            self.publish(file, &object)?;
+            objects += 1;
+            bytes += size;
+            Ok(())
+        })?;
+        Ok((objects, bytes))
+    }
+
+    /// Removes for good what was deleted before a time.
+    pub(super) fn empty_trash(&self, before: i64) -> io::Result<()> {
+        for (hour, folder) in self.trash_hours()? {
+            if hour + TRASH_STEP <= before {
+                fs::remove_dir_all(folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn trash_hours(&self) -> io::Result<Vec<(i64, PathBuf)>> {
+        let entries = match fs::read_dir(self.path.join(TRASH)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut hours = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if let Some(hour) = entry.file_name().to_str().and_then(|n| n.parse().ok()) {
+                hours.push((hour, entry.path()));
+            }
+        }
+        hours.sort();
+        Ok(hours)
     }
 
     /// Hands over the objects of a kind, with their size if it is asked for.

@@ -7,6 +7,7 @@ mod endpoints;
 mod folders;
 mod protocol;
 mod registry;
+mod rules;
 mod upload;
 
 pub(crate) use endpoints::ping;
@@ -24,7 +25,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// Uploads at once. Each holds two buffers, so this bounds their memory (64 MiB); further ones wait.
@@ -35,6 +36,8 @@ const MAX_LISTINGS: usize = 32;
 const MAX_WALKS: usize = 2;
 /// How often what uploads and deletions changed is added to the stored sizes.
 const SIZES_EVERY: Duration = Duration::from_secs(10);
+/// How often what is old is removed from the trash.
+const TRASH_EVERY: Duration = Duration::from_secs(600);
 
 /// What the Storage Role keeps in memory.
 pub struct Buckets {
@@ -65,6 +68,11 @@ impl Buckets {
 
     fn folder(&self, id: &BucketId) -> Folder {
         Folder::of(&self.root, id)
+    }
+
+    /// Bytes that came (or went) since the stored size was written.
+    fn uncounted(&self, id: &BucketId) -> i64 {
+        self.changes.lock().get(id).copied().unwrap_or_default()
     }
 
     fn count(&self, id: &BucketId, change: i64) {
@@ -103,12 +111,17 @@ pub(crate) async fn start(app: &Arc<App>) {
         if let Err(e) = clean_up(&app, found).await {
             tracing::error!(error = %e, "left-overs of buckets could not be removed");
         }
+        let mut emptied: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = app.stopping.cancelled() => break,
                 () = tokio::time::sleep(SIZES_EVERY) => {}
             }
             store_sizes(&app).await;
+            if emptied.is_none_or(|t| t.elapsed() >= TRASH_EVERY) {
+                emptied = Some(Instant::now());
+                rules::empty_trash(&app).await;
+            }
         }
         store_sizes(&app).await;
     });

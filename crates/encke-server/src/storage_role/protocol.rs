@@ -5,8 +5,8 @@ use super::download::{self, Part};
 use super::folders::{Folder, Kind, Object, ObjectName};
 use super::upload::{self, Refusal};
 use super::{blocking, registry};
-use crate::app::App;
-use crate::stream::{ListWriter, list_body};
+use crate::app::{App, now};
+use crate::stream::{ListWriter, streamed_list};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use encke_store::{BucketId, Scope, StoreError};
+use encke_store::{BucketId, Scope, StoreError, StoredBucket};
 use std::io;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
@@ -36,7 +36,7 @@ enum Target {
 pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, mut body) = request.into_parts();
     match admit(&app, &parts).await {
-        Ok((id, target)) => answer(&app, &id, target, &parts, body).await,
+        Ok((bucket, target)) => answer(&app, &bucket, target, &parts, body).await,
         Err(refused) => {
             let _ = upload::drain(&mut body, MAX_UNWANTED).await;
             refused
@@ -45,7 +45,7 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resp
 }
 
 /// Finds out what a request is after, if its sender may.
-async fn admit(app: &App, parts: &Parts) -> Result<(BucketId, Target), Response> {
+async fn admit(app: &App, parts: &Parts) -> Result<(StoredBucket, Target), Response> {
     if !app.config().storage_role.role_enabled {
         let mut response = text(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -56,21 +56,22 @@ async fn admit(app: &App, parts: &Parts) -> Result<(BucketId, Target), Response>
     }
     let path = parts.uri.path().strip_prefix("/storage/").unwrap_or_default();
     let (bucket, rest) = path.split_once('/').unwrap_or((path, ""));
-    let id = authorise(app, bucket, &parts.headers).await?;
+    let bucket = authorise(app, bucket, &parts.headers).await?;
     let target = target(rest).ok_or_else(|| {
         text(
             StatusCode::BAD_REQUEST,
             "Objects are config, or data, keys, locks, snapshots or index and a name of 64 hexadecimal digits",
         )
     })?;
-    Ok((id, target))
+    Ok((bucket, target))
 }
 
-async fn answer(app: &App, id: &BucketId, target: Target, parts: &Parts, body: Body) -> Response {
+async fn answer(app: &App, bucket: &StoredBucket, target: Target, parts: &Parts, body: Body) -> Response {
+    let id = &bucket.id;
     match target {
         Target::Repository => repository(id, &parts.method, parts.uri.query()),
         Target::List(kind) => list(app, id, &parts.method, kind, &parts.headers).await,
-        Target::Object(object) => one(app, id, &parts.method, object, &parts.headers, body).await,
+        Target::Object(object) => one(app, bucket, &parts.method, object, &parts.headers, body).await,
     }
 }
 
@@ -89,13 +90,13 @@ fn target(path: &str) -> Option<Target> {
 }
 
 /// Checks id and key. A bucket that does not exist looks like a wrong key.
-async fn authorise(app: &App, bucket: &str, headers: &HeaderMap) -> Result<BucketId, Response> {
+async fn authorise(app: &App, bucket: &str, headers: &HeaderMap) -> Result<StoredBucket, Response> {
     let given = credentials(headers).filter(|(user, _)| user == bucket);
     let (Some(id), Some((_, key))) = (BucketId::parse(bucket), given) else {
         return Err(unauthorised());
     };
     let known = match app.store.bucket(&Scope::All, &id).await {
-        Ok(bucket) if bucket.key_format == registry::KEY_FORMAT_SHA256 => Some(bucket.key_hash),
+        Ok(bucket) if bucket.key_format == registry::KEY_FORMAT_SHA256 => Some(bucket),
         Ok(_) | Err(StoreError::NotFound) => None,
         Err(e) => {
             tracing::error!(error = %e, "a bucket could not be looked up");
@@ -103,13 +104,10 @@ async fn authorise(app: &App, bucket: &str, headers: &HeaderMap) -> Result<Bucke
         }
     };
     // The same work whether the bucket exists or not.
-    let stored = known.clone().unwrap_or_else(|| registry::hash_of(""));
+    let nobodys = registry::hash_of("");
+    let stored = known.as_ref().map_or(&nobodys, |b| &b.key_hash);
     let same: bool = registry::hash_of(&key).as_bytes().ct_eq(stored.as_bytes()).into();
-    if known.is_some() && same {
-        Ok(id)
-    } else {
-        Err(unauthorised())
-    }
+    known.filter(|_| same).ok_or_else(unauthorised)
 }
 
 /// User and password of HTTP Basic (RFC 7617).
@@ -159,7 +157,7 @@ async fn list(app: &App, id: &BucketId, method: &Method, kind: Kind, headers: &H
         let Ok(turn) = app.buckets.listings.clone().acquire_owned().await else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "Internal error");
         };
-        list_body(b'[', b']', move |writer| async move {
+        streamed_list(move |writer| async move {
             let listed = blocking(move || {
                 let _turn = turn;
                 write_list(&folder, kind, with_size, writer)
@@ -196,12 +194,13 @@ fn write_list(
 
 async fn one(
     app: &App,
-    id: &BucketId,
+    bucket: &StoredBucket,
     method: &Method,
     object: Object,
     headers: &HeaderMap,
     body: Body,
 ) -> Response {
+    let id = &bucket.id;
     let folder = app.buckets.folder(id);
     let path = folder.object(&object);
     match *method {
@@ -241,18 +240,22 @@ async fn one(
                 .get(header::CONTENT_LENGTH)
                 .and_then(|v| v.to_str().ok())
                 .and_then(|v| v.parse().ok());
-            match upload::receive(app, id, object, length, body).await {
+            match upload::receive(app, id, object, length, room(app, bucket), body).await {
                 Ok(()) => text(StatusCode::OK, ""),
                 Err(refusal) => refused(folder, id, refusal).await,
             }
         }
         Method::DELETE => {
-            let removed = blocking(move || {
-                let size = std::fs::metadata(&path)?.len();
-                std::fs::remove_file(&path)?;
-                Ok(size)
-            });
-            match removed.await {
+            let is_lock = matches!(object, Object::Named(Kind::Locks, _));
+            if bucket.rules.append_only && !is_lock {
+                return text(
+                    StatusCode::FORBIDDEN,
+                    "Nothing can be deleted from this bucket: it is append-only",
+                );
+            }
+            let to_trash = bucket.rules.trash_days > 0 && !is_lock;
+            let there = folder.clone();
+            match blocking(move || there.delete(&object, to_trash, now())).await {
                 Ok(size) => {
                     app.buckets.count(id, -i64::try_from(size).unwrap_or(i64::MAX));
                     text(StatusCode::OK, "")
@@ -262,6 +265,18 @@ async fn one(
         }
         _ => wrong_method("GET, HEAD, POST, DELETE"),
     }
+}
+
+/// Bytes that a bucket may still take.
+fn room(app: &App, bucket: &StoredBucket) -> u64 {
+    if bucket.rules.quota <= 0 {
+        return u64::MAX;
+    }
+    let held = bucket
+        .size
+        .bytes
+        .saturating_add(app.buckets.uncounted(&bucket.id));
+    u64::try_from(bucket.rules.quota.saturating_sub(held)).unwrap_or(0)
 }
 
 async fn refused(folder: Folder, id: &BucketId, refusal: Refusal) -> Response {
@@ -287,6 +302,10 @@ async fn refused(folder: Folder, id: &BucketId, refusal: Refusal) -> Response {
             retry_after(&mut response, "10");
             closing(response)
         }
+        Refusal::Quota => closing(text(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "The bucket's quota is used up; nothing was kept",
+        )),
         Refusal::ConfigExists => text(
             StatusCode::FORBIDDEN,
             "The bucket holds a repository already; its configuration is not replaced",

@@ -4,7 +4,7 @@ use super::{blocking, folders};
 use crate::app::{App, now, store_error};
 use encke_api::constants::{SEVT_BUCKET_NEW, SEVT_BUCKET_REMOVED};
 use encke_api::{ApiError, ApiResult};
-use encke_store::{BucketId, BucketSize, EventDraft, Scope, StoreError, StoredBucket};
+use encke_store::{BucketId, BucketRules, BucketSize, EventDraft, Scope, StoreError, StoredBucket};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::io;
@@ -80,6 +80,7 @@ pub async fn register(
             started: time,
             completed: time,
         },
+        rules: BucketRules::default(),
     };
     let event = event(SEVT_BUCKET_NEW, actor, &bucket);
     uninterrupted(app, move |app| async move { add(&app, bucket, event).await }).await?;
@@ -211,7 +212,6 @@ fn event(kind: i64, actor: &str, bucket: &StoredBucket) -> EventDraft {
     EventDraft {
         actor: actor.to_string(),
         organization: bucket.organization.clone(),
-        username: None,
         resource: bucket.id.to_string(),
         kind,
         data: Value::Null,

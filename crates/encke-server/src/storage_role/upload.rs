@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     Broken,
     /// The client fell silent.
     Silent,
+    /// More than the bucket may hold.
+    Quota,
     /// Too many uploads at once.
     Busy,
     /// There is another configuration.
@@ -55,13 +57,22 @@ impl From<io::Error> for Refusal {
 }
 
 /// Takes in an object. One that is there already is not written again: its name says that it is the same.
+///
+/// `room` is what the bucket may still take: of data alone, so that a full one can still be pruned, which writes
+/// indexes before it deletes. Uploads at the same time do not see each other, so the quota may be passed by what is
+/// on its way at once.
 pub(super) async fn receive(
     app: &App,
     id: &BucketId,
     object: Object,
     length: Option<u64>,
+    room: u64,
     mut body: Body,
 ) -> Result<(), Refusal> {
+    let room = match object {
+        Object::Named(Kind::Data, _) => room,
+        _ => u64::MAX,
+    };
     if length.is_some_and(|l| l > MAX_OBJECT) {
         return Err(Refusal::TooLarge);
     }
@@ -88,7 +99,11 @@ pub(super) async fn receive(
         return Ok(());
     }
     let name = format!("{}-{}", app.start_hash, uuid::Uuid::new_v4().simple());
-    match take(&folder, name, &object, length, &mut body).await {
+    if length.is_some_and(|l| l > room) {
+        drain(&mut body, MAX_DRAIN).await?;
+        return Err(Refusal::Quota);
+    }
+    match take(&folder, name, &object, (length, room), &mut body).await {
         Ok(size) => {
             app.buckets.count(id, i64::try_from(size).unwrap_or(i64::MAX));
             Ok(())
@@ -107,7 +122,7 @@ async fn take(
     folder: &Folder,
     name: String,
     object: &Object,
-    length: Option<u64>,
+    (length, room): (Option<u64>, u64),
     body: &mut Body,
 ) -> Result<u64, Refusal> {
     let (place, kind) = (folder.clone(), object.clone());
@@ -122,6 +137,9 @@ async fn take(
             total += data.len() as u64;
             if total > MAX_OBJECT {
                 return Err(Refusal::TooLarge);
+            }
+            if total > room {
+                return Err(Refusal::Quota);
             }
             gathered += data.len();
             waiting.push(data.clone());

@@ -51,7 +51,6 @@ fn event(kind: i64, actor: &str, profile: &UserProfileConfig, data: Value) -> Ev
     EventDraft {
         actor: actor.to_string(),
         organization: profile.organization_id.clone(),
-        username: Some(profile.username.clone()),
         resource: profile.username.clone(),
         kind,
         data,
@@ -161,10 +160,11 @@ async fn list_users_full(
     _: Call<NoParams>,
 ) -> ApiResult<Streamed<Keyed<UserProfileConfig>>> {
     let scope = admin.scope();
-    let body = list_body(b'{', b'}', move |writer| async move {
-        app.store.each_profile(&scope, writer, ListWriter::entry).await
+    let body = list_body(&app.store, b'{', b'}', move |store, writer| {
+        let scope = scope.clone();
+        async move { store.each_profile(&scope, writer, ListWriter::entry).await }
     });
-    Ok(Streamed::new(body))
+    Ok(Streamed::new(body.await))
 }
 
 /// The organization a new account goes to: the caller's own, or the one a top-level administrator names.

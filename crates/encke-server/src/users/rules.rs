@@ -237,7 +237,6 @@ pub fn device_events(actor: &str, before: &UserProfileConfig, after: &UserProfil
     let event = |kind, id: &String, data| EventDraft {
         actor: actor.to_string(),
         organization: after.organization_id.clone(),
-        username: Some(after.username.clone()),
         resource: id.clone(),
         kind,
         data,

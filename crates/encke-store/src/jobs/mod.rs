@@ -70,7 +70,6 @@ fn event(kind: i64, actor: &str, organization: &str, job: &BackupJobDetail) -> E
     EventDraft {
         actor: actor.to_string(),
         organization: organization.to_string(),
-        username: Some(job.username.clone()),
         resource: job.guid.clone(),
         kind,
         data: serde_json::to_value(job).unwrap_or_default(),
@@ -323,7 +322,7 @@ impl Store {
     /// `NotFound`, also outside the scope; or the database fails.
     pub async fn job(&self, scope: &Scope, id: &str) -> StoreResult<BackupJobDetail> {
         let (scope, id) = (scope.clone(), id.to_string());
-        self.read(move |sql| {
+        self.read_few(move |sql| {
             find(sql, &scope, &id)?
                 .map(|(job, _)| job)
                 .ok_or(StoreError::NotFound)

@@ -460,6 +460,8 @@ impl World {
             "GroupID" => fact("group"),
             "SharedStorageQuotaID" => fact("quota"),
             "BucketID" => fact("bucket"),
+            "QuotaBytes" | "AppendOnly" | "Since" => "0".into(),
+            "TrashDays" => "30".into(),
             "DeviceID" if p.optional => fact("device"),
             "DeviceID" => IN_LOBBY.into(),
             "Hash" => fact("resource"),
