@@ -275,7 +275,6 @@ async fn a_week_brings_the_jobs_that_were_promised_and_tells_each_missed_one_onc
         let event = EventDraft {
             actor: String::new(),
             organization: String::new(),
-            username: None,
             resource: device.name.clone(),
             kind: 4100,
             data: serde_json::Value::Null,
