@@ -33,20 +33,66 @@ try {
   await server.backup(device);
   await server.call('/api/encke/v1/reports/save-sample', { Size: 185, Seed: 1 });
 
+  const { PolicyID } = await server.call('/api/v1/admin/policies/new', {
+    Policy: {
+      Description: 'Offices',
+      DefaultUserPolicy: true,
+      Policy: { ModeScheduleSkipAlreadyRunning: 3 },
+    },
+  });
+  await server.call('/api/v1/admin/user-groups/new', { Name: 'Hospitals' });
+  const { ID: tenant } = await server.call('/api/v1/admin/organization/set', {
+    Organization: { Name: 'North GmbH', Hosts: ['backup.north.example'] },
+  });
+  await server.call('/api/v1/admin/admin-user/new', {
+    TargetUser: 'second',
+    TargetPassword: 'something long',
+  });
+  await server.call('/api/v1/admin/news/submit', {
+    NewsContent: 'Maintenance on Sunday: https://status.example.org',
+  });
+
+  const folder = `/accounts/anna/vaults/${device.vault}`;
   const pages = {
     home: ['/', 'Latest jobs'],
     accounts: ['/accounts', 'studio.north'],
+    'accounts-add': ['/accounts?dialog=new', 'Display name'],
     account: ['/accounts/anna', 'Documents of annas-laptop'],
+    'account-vaults': ['/accounts/anna?tab=vaults', 'Main vault'],
+    'account-devices': ['/accounts/anna?tab=devices', 'annas-laptop'],
+    'account-emails': ['/accounts/anna?tab=emails', 'Send e-mail reports'],
+    'account-settings': ['/accounts/anna?tab=settings', 'Membership'],
+    'account-document': ['/accounts/anna?tab=profile', 'AccountName'],
     'account-new': ['/accounts/dora', 'No Protected Items yet'],
+    item: [`/accounts/anna/items/${device.item}`, 'Left out'],
+    'item-when': [`/accounts/anna/items/${device.item}?step=2`, 'Add rule'],
+    'item-keep': [`/accounts/anna/items/${device.item}?step=3`, 'Own retention'],
+    'vault-new': ['/accounts/anna/vaults/new/edit', 'Local path'],
+    'vault-s3': ['/accounts/anna/vaults/new/edit?where=1000', 'Secret key'],
     devices: ['/devices', 'reception'],
+    lobby: ['/devices?tab=lobby', 'Nobody waits'],
+    install: ['/install?q=anna', 'Make a token'],
     jobs: ['/jobs', 'Success'],
     job: [`/jobs/${job.GUID}`, 'Finished'],
-    vault: [`/accounts/anna/vaults/${device.vault}`, 'Restore everything'],
-    folder: [
-      `/accounts/anna/vaults/${device.vault}?path=${encodeURIComponent(`${device.source}/folder 1`)}`,
-      'document 1.txt',
-    ],
+    activity: ['/activity', 'Documents of annas-laptop'],
+    vault: [folder, 'Restore everything'],
+    folder: [`${folder}?path=${encodeURIComponent(`${device.source}/folder 1`)}`, 'document 1.txt'],
+    policies: ['/policies', 'Offices'],
+    policy: [`/policies/${PolicyID}`, 'Encryption keys'],
+    groups: ['/groups', 'Hospitals'],
+    news: ['/news', 'Maintenance'],
+    tenants: ['/tenants', 'North GmbH'],
+    tenant: [`/tenants/${tenant}`, 'Choose a logo'],
+    admins: ['/admins', 'second'],
+    admin: ['/admins/second', 'Change server settings'],
     storage: ['/storage', 'Measured'],
+    templates: ['/storage?tab=templates', 'No storage templates yet'],
+    settings: ['/settings', 'Protection of log-ins'],
+    'settings-branding': ['/settings?tab=branding', 'Choose a logo'],
+    'settings-mail': ['/settings?tab=mail', 'Sent by'],
+    logs: ['/logs', 'lines, newest first'],
+    about: ['/about', 'Running since'],
+    me: ['/me', 'Security keys'],
     reports: ['/reports', 'Person Registrations'],
   };
   for (const [look, options] of Object.entries(LOOKS)) {
@@ -70,12 +116,32 @@ try {
       // The event stream keeps the network busy, so what is shown decides.
       await page.screenshot({ path: path.join(target, `${name}-${look}.png`) });
     }
+    await page.goto(folder);
+    await page.getByRole('button', { name: 'Calendar' }).click();
+    await page
+      .getByRole('button', { name: /snapshots$/ })
+      .first()
+      .waitFor();
+    await page.screenshot({ path: path.join(target, `calendar-${look}.png`) });
+    await page.goto('/');
+    await page.getByRole('button', { name: 'Search and commands' }).click();
+    await page.getByRole('combobox', { name: 'Search and commands' }).fill('an');
+    await page.screenshot({ path: path.join(target, `palette-${look}.png`) });
     await page.goto('/accounts/anna');
     await page.getByRole('button', { name: 'Back up' }).click();
     await page.getByRole('dialog').getByText('Start backup').waitFor();
     await page.screenshot({ path: path.join(target, `backup-${look}.png`) });
     if (page.problems.length > 0) console.error(look, page.problems);
     await page.context().close();
+    const own = await openPage(browser, server, options);
+    await signIn(own, 'anna');
+    await own.getByText('Documents of annas-laptop').waitFor();
+    await own.screenshot({ path: path.join(target, `user-home-${look}.png`) });
+    await own.goto('/me');
+    await own.getByText('Not set up').waitFor();
+    await own.screenshot({ path: path.join(target, `user-me-${look}.png`) });
+    if (own.problems.length > 0) console.error(look, 'end user', own.problems);
+    await own.context().close();
   }
 } finally {
   await browser.close();

@@ -26,6 +26,7 @@ import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 import { ApiError } from './api/client';
 import { subscribe } from './api/session';
+import { loadLanguage } from './i18n';
 import { listenForPortal } from './portal';
 import { router } from './routes';
 import { theme } from './theme';
@@ -44,6 +45,7 @@ const client = new QueryClient({
 // Nothing of one person's may be seen by the next.
 subscribe(() => client.clear());
 
+await loadLanguage();
 const root = document.getElementById('root');
 if (root) {
   createRoot(root).render(

@@ -7,12 +7,7 @@ import {
   redirect,
 } from '@tanstack/react-router';
 import { session } from './api/session';
-
-/** A text of a page's address, if it is there. */
-const text = <K extends string>(search: Record<string, unknown>, key: K): { [P in K]?: string } =>
-  typeof search[key] === 'string' && search[key] !== ''
-    ? ({ [key]: search[key] } as { [P in K]?: string })
-    : {};
+import { type Search, searchOf } from './lib/search';
 
 const root = createRootRoute({ component: Outlet });
 
@@ -27,78 +22,69 @@ const signIn = createRoute({
   component: lazyRouteComponent(() => import('./pages/SignIn'), 'SignIn'),
 });
 
+const signedIn = ({ location }: { location: { href: string } }) => {
+  if (!session()) {
+    throw redirect({ to: '/sign-in', search: location.href === '/' ? {} : { next: location.href } });
+  }
+};
+
+const password = createRoute({
+  getParentRoute: () => root,
+  path: '/password',
+  beforeLoad: signedIn,
+  component: lazyRouteComponent(() => import('./pages/MustChange'), 'MustChange'),
+});
+
 const shell = createRoute({
   getParentRoute: () => root,
   id: 'shell',
-  beforeLoad: ({ location }) => {
-    if (!session()) {
-      throw redirect({ to: '/sign-in', search: location.href === '/' ? {} : { next: location.href } });
-    }
-  },
+  beforeLoad: signedIn,
+  validateSearch: (search: Record<string, unknown>): Search => searchOf(search),
   component: lazyRouteComponent(() => import('./components/Shell'), 'Shell'),
 });
 
-const home = createRoute({
-  getParentRoute: () => shell,
-  path: '/',
-  component: lazyRouteComponent(() => import('./pages/Home'), 'Home'),
-});
-const accounts = createRoute({
-  getParentRoute: () => shell,
-  path: '/accounts',
-  validateSearch: (search: Record<string, unknown>): { q?: string } => text(search, 'q'),
-  component: lazyRouteComponent(() => import('./pages/Accounts'), 'Accounts'),
-});
-const account = createRoute({
-  getParentRoute: () => shell,
-  path: '/accounts/$username',
-  validateSearch: (search: Record<string, unknown>): { tab?: string } => text(search, 'tab'),
-  component: lazyRouteComponent(() => import('./pages/Account'), 'Account'),
-});
-const browse = createRoute({
-  getParentRoute: () => shell,
-  path: '/accounts/$username/vaults/$vault',
-  validateSearch: (search: Record<string, unknown>): { snapshot?: string; path?: string } => ({
-    ...(typeof search.snapshot === 'string' ? { snapshot: search.snapshot } : {}),
-    ...(typeof search.path === 'string' ? { path: search.path } : {}),
-  }),
-  component: lazyRouteComponent(() => import('./pages/Browse'), 'Browse'),
-});
-const devices = createRoute({
-  getParentRoute: () => shell,
-  path: '/devices',
-  component: lazyRouteComponent(() => import('./pages/Devices'), 'Devices'),
-});
-const jobs = createRoute({
-  getParentRoute: () => shell,
-  path: '/jobs',
-  validateSearch: (search: Record<string, unknown>): { q?: string; show?: string } => ({
-    ...text(search, 'q'),
-    ...text(search, 'show'),
-  }),
-  component: lazyRouteComponent(() => import('./pages/Jobs'), 'Jobs'),
-});
-const job = createRoute({
-  getParentRoute: () => shell,
-  path: '/jobs/$id',
-  component: lazyRouteComponent(() => import('./pages/Job'), 'JobPage'),
-});
-const buckets = createRoute({
-  getParentRoute: () => shell,
-  path: '/storage',
-  component: lazyRouteComponent(() => import('./pages/Storage'), 'Storage'),
-});
-const reports = createRoute({
-  getParentRoute: () => shell,
-  path: '/reports',
-  component: lazyRouteComponent(() => import('./pages/Reports'), 'Reports'),
-});
+/** A page inside the frame, in a file of its own that is loaded when it is wanted. */
+const page = <P extends string, M extends object, K extends keyof M>(
+  path: P,
+  load: () => Promise<M>,
+  name: K,
+) =>
+  createRoute({
+    getParentRoute: () => shell,
+    path,
+    component: lazyRouteComponent(load as () => Promise<Record<string, never>>, name as string) as never,
+  });
+
+const pages = [
+  page('/', () => import('./pages/Home'), 'Home'),
+  page('/accounts', () => import('./pages/Accounts'), 'Accounts'),
+  page('/accounts/$username', () => import('./pages/account/Account'), 'Account'),
+  page('/accounts/$username/items/$item', () => import('./pages/account/ItemPage'), 'ItemPage'),
+  page('/accounts/$username/vaults/$vault', () => import('./pages/Browse'), 'Browse'),
+  page('/accounts/$username/vaults/$vault/edit', () => import('./pages/account/VaultPage'), 'VaultPage'),
+  page('/devices', () => import('./pages/Devices'), 'Devices'),
+  page('/install', () => import('./pages/Install'), 'Install'),
+  page('/jobs', () => import('./pages/Jobs'), 'Jobs'),
+  page('/jobs/$id', () => import('./pages/Job'), 'JobPage'),
+  page('/activity', () => import('./pages/Activity'), 'Activity'),
+  page('/policies', () => import('./pages/policies/Policies'), 'Policies'),
+  page('/policies/$id', () => import('./pages/policies/PolicyPage'), 'PolicyPage'),
+  page('/groups', () => import('./pages/Groups'), 'Groups'),
+  page('/news', () => import('./pages/News'), 'News'),
+  page('/tenants', () => import('./pages/server/Tenants'), 'Tenants'),
+  page('/tenants/$id', () => import('./pages/server/TenantPage'), 'TenantPage'),
+  page('/admins', () => import('./pages/server/Admins'), 'Admins'),
+  page('/admins/$name', () => import('./pages/server/AdminPage'), 'AdminPage'),
+  page('/storage', () => import('./pages/Storage'), 'Storage'),
+  page('/settings', () => import('./pages/server/Settings'), 'Settings'),
+  page('/logs', () => import('./pages/server/Logs'), 'Logs'),
+  page('/about', () => import('./pages/server/About'), 'About'),
+  page('/me', () => import('./pages/Me'), 'Me'),
+  page('/reports', () => import('./pages/Reports'), 'Reports'),
+] as const;
 
 export const router = createRouter({
-  routeTree: root.addChildren([
-    signIn,
-    shell.addChildren([home, accounts, account, browse, devices, jobs, job, buckets, reports]),
-  ]),
+  routeTree: root.addChildren([signIn, password, shell.addChildren(pages)]),
   defaultPreload: 'intent',
 });
 

@@ -1,14 +1,4 @@
-import {
-  ActionIcon,
-  Button,
-  createTheme,
-  type MantineColorsTuple,
-  Modal,
-  PasswordInput,
-  SegmentedControl,
-  Select,
-  TextInput,
-} from '@mantine/core';
+import { createTheme, type MantineColorsTuple } from '@mantine/core';
 
 // Deep-space blue: calm as a surface, clear as an accent in light and dark.
 const encke: MantineColorsTuple = [
@@ -24,11 +14,25 @@ const encke: MantineColorsTuple = [
   '#254890',
 ];
 
+// Night: a little blue, so that greys do not look dirty beside the accent.
+const dark: MantineColorsTuple = [
+  '#d6dae1',
+  '#b6bcc7',
+  '#8f97a5',
+  '#68707e',
+  '#414854',
+  '#313740',
+  '#272c34',
+  '#1a1d23',
+  '#15181d',
+  '#101216',
+];
+
 const SYSTEM = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
 
 export const theme = createTheme({
   primaryColor: 'encke',
-  colors: { encke },
+  colors: { encke, dark },
   primaryShade: { light: 7, dark: 6 },
   defaultRadius: 'sm',
   fontFamily: SYSTEM,
@@ -38,13 +42,14 @@ export const theme = createTheme({
     fontWeight: '600',
     sizes: { h1: { fontSize: '1.3rem' }, h2: { fontSize: '1rem' } },
   },
+  // By name and without their code, which each page brings along as it needs it.
   components: {
-    ActionIcon: ActionIcon.extend({ defaultProps: { variant: 'subtle', color: 'gray' } }),
-    Button: Button.extend({ defaultProps: { size: 'xs' } }),
-    Modal: Modal.extend({ defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.4 } } }),
-    PasswordInput: PasswordInput.extend({ defaultProps: { size: 'sm', withAsterisk: false } }),
-    SegmentedControl: SegmentedControl.extend({ defaultProps: { size: 'xs' } }),
-    Select: Select.extend({ defaultProps: { size: 'sm', allowDeselect: false } }),
-    TextInput: TextInput.extend({ defaultProps: { size: 'sm', withAsterisk: false } }),
+    ActionIcon: { defaultProps: { variant: 'subtle', color: 'gray' } },
+    Button: { defaultProps: { size: 'xs' } },
+    Modal: { defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.4 } } },
+    PasswordInput: { defaultProps: { size: 'sm', withAsterisk: false } },
+    SegmentedControl: { defaultProps: { size: 'xs' } },
+    Select: { defaultProps: { size: 'sm', allowDeselect: false } },
+    TextInput: { defaultProps: { size: 'sm', withAsterisk: false } },
   },
 });

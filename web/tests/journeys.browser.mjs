@@ -54,7 +54,7 @@ test('the accounts are listed, searched, and lead to their pages', () =>
     await page.getByText('Documents of annas-laptop').waitFor();
     await page.getByRole('tab', { name: 'Storage Vaults' }).click();
     await page.getByText('Main vault').waitFor();
-    await page.getByRole('tab', { name: 'Profile' }).click();
+    await page.getByRole('tab', { name: 'Document' }).click();
     await page.getByText('"Username": "anna"').waitFor();
   }));
 
@@ -91,7 +91,8 @@ test('a backup is started and watched to its end, with its log', () =>
     assert.equal(job.TotalFiles, Object.keys(FILES).length);
     await page.getByRole('link', { name: 'Job history' }).click();
     await page.getByText('Backup').first().waitFor();
-    await page.getByText('Running', { exact: true }).click();
+    await page.getByRole('combobox', { name: 'Status' }).click();
+    await page.getByRole('option', { name: 'Running' }).click();
     await page.locator('[data-status="5000"]').first().waitFor({ state: 'detached' });
   }));
 
@@ -109,7 +110,7 @@ test('a job that is started elsewhere appears by itself', () =>
 
 test('connected devices are listed', () =>
   as('admin', async (page) => {
-    await page.getByRole('link', { name: 'Connected devices' }).click();
+    await page.getByRole('link', { name: 'Devices', exact: true }).click();
     await page.getByText('annas-laptop').first().waitFor();
   }));
 

@@ -83,7 +83,7 @@ test('a deep link survives signing in', () =>
     await page.getByLabel('User name').fill(ADMIN);
     await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
     await page.keyboard.press('Enter');
-    await page.getByRole('heading', { name: 'Connected devices' }).waitFor();
+    await page.getByRole('heading', { name: 'Devices', exact: true }).waitFor();
     assert.equal(new URL(page.url()).pathname, '/devices');
   }));
 
@@ -115,6 +115,7 @@ test('an empty server asks for its first administrator', async () => {
     await page.goto('/');
     await page.getByLabel('User name').fill('root');
     await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+    await page.getByLabel('Password again').fill(PASSWORD);
     await page.getByRole('button', { name: 'Make administrator' }).click();
     await page.getByRole('heading', { name: 'Home' }).waitFor();
     await page.getByRole('link', { name: 'Accounts', exact: true }).click();

@@ -1,7 +1,8 @@
 // A real server, real devices and a real browser for the tests: own ports, own folders, gone at the end.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import readline from 'node:readline';
@@ -182,12 +183,38 @@ const FLAGS =
 /** The distribution's browser. */
 export function launchBrowser() {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-  return chromium.launch({ executablePath, headless: true, args: FLAGS.split(' ') });
+  // Pages out of a folder count as public ones to the browser, which may not talk to this machine.
+  const more = process.env.WEB_DIST ? ['--disable-features=LocalNetworkAccessChecks'] : [];
+  return chromium.launch({ executablePath, headless: true, args: [...FLAGS.split(' '), ...more] });
+}
+
+/**
+ * With `WEB_DIST` the pages come from that folder instead of out of the program, so that a change can be tried without
+ * building the program anew. The headers stay the program's.
+ */
+async function fromFolder(context, server, folder) {
+  const { headers } = await fetch(server.url);
+  const policy = headers.get('content-security-policy');
+  const types = { html: 'text/html', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml' };
+  await context.route(
+    (url) => url.origin === server.url && !/^\/(api|gen|docs)\b/.test(url.pathname),
+    async (route) => {
+      const { pathname } = new URL(route.request().url());
+      const found = pathname.includes('.') && existsSync(path.join(folder, pathname));
+      const file = path.join(folder, found ? pathname : 'index.html');
+      await route.fulfill({
+        body: await readFile(file),
+        contentType: types[path.extname(file).slice(1)] ?? 'application/octet-stream',
+        headers: { 'content-security-policy': policy },
+      });
+    },
+  );
 }
 
 /** A page of its own context, which fails on anything that a page of ours must not do. */
 export async function openPage(browser, server, options = {}) {
   const context = await browser.newContext({ baseURL: server.url, ...options });
+  if (process.env.WEB_DIST) await fromFolder(context, server, path.resolve(process.env.WEB_DIST));
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   page.problems = [];

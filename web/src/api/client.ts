@@ -1,14 +1,22 @@
 // Calls of the public API: form-encoded, errors as envelopes on transport status 200.
+import { t } from '../i18n';
 import { session, setSession } from './session';
 
 export class ApiError extends Error {
   constructor(
     readonly status: number,
     message: string,
+    /** What a security key has to sign, where one would do as the second factor. */
+    readonly challenge: string | null = null,
+    /** Whether a one-time code would do. */
+    readonly takesCode = false,
   ) {
     super(message);
   }
 }
+
+/** What the server answers to whoever has to choose a new password first. */
+const MUST_CHANGE = 'You have to change your password first';
 
 type Fields = Record<string, string | number | boolean | object | undefined>;
 
@@ -37,16 +45,24 @@ export async function rawCall<T>(path: string, fields: Fields): Promise<T> {
   try {
     response = await fetch(path, { method: 'POST', body: form(fields) });
   } catch {
-    throw new ApiError(0, 'The server can not be reached');
+    throw new ApiError(0, t('The server can not be reached'));
   }
   const text = await response.text();
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch {
-    throw new ApiError(response.status, `The server's answer can not be read (status ${response.status})`);
+    throw new ApiError(
+      response.status,
+      t("The server's answer can not be read (status {status})", { status: response.status }),
+    );
   }
   const error = errorOf(body);
+  if (error && response.status === 449) {
+    const { headers } = response;
+    const challenge = headers.get('X-Comet-WebAuthn-Challenge');
+    throw new ApiError(449, error.message, challenge, headers.get('X-Comet-TOTP-Requested') === '1');
+  }
   if (error) throw error;
   return body as T;
 }
@@ -54,7 +70,7 @@ export async function rawCall<T>(path: string, fields: Fields): Promise<T> {
 /** Calls as whoever is signed in. A session that has ended leads back to the sign-in page. */
 export async function call<T>(path: string, fields: Fields = {}): Promise<T> {
   const who = session();
-  if (!who) throw new ApiError(403, 'Not signed in');
+  if (!who) throw new ApiError(403, t('Not signed in'));
   try {
     return await rawCall<T>(path, {
       ...fields,
@@ -66,8 +82,30 @@ export async function call<T>(path: string, fields: Fields = {}): Promise<T> {
     if (error instanceof ApiError && error.status === 403 && error.message === 'Unauthorised') {
       if (!(await sessionLives())) setSession(null);
     }
+    if (error instanceof ApiError && error.message === MUST_CHANGE) {
+      window.dispatchEvent(new Event('encke-must-change'));
+    }
     throw error;
   }
+}
+
+/** Calls what answers text and not JSON, such as logs. */
+export async function callText(path: string, fields: Fields = {}): Promise<string> {
+  const who = session();
+  if (!who) throw new ApiError(403, t('Not signed in'));
+  const all = { ...fields, Username: who.username, AuthType: 'SessionKey', SessionKey: who.key };
+  const response = await fetch(path, { method: 'POST', body: form(all) });
+  const text = await response.text();
+  if (text.startsWith('{')) {
+    const first = text.split('\n', 1)[0] ?? '';
+    try {
+      const error = errorOf(JSON.parse(text.length < 2000 ? text : first));
+      if (error) throw error;
+    } catch (error) {
+      if (error instanceof ApiError) throw error;
+    }
+  }
+  return text;
 }
 
 /** Checks a session with the server. Unless it must be `sure`, no answer says nothing against the session. */

@@ -1,32 +1,48 @@
 // What the pages ask for. End users get the twin of each administrator's call.
-import { queryOptions, useQuery, useQueryClient } from '@tanstack/react-query';
+import { queryOptions, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { t } from '../i18n';
 import { ApiError, call } from './client';
 import { session } from './session';
 import type {
+  Admin,
+  AdminAccount,
+  Branding,
   Bucket,
+  FreeSpace,
+  GroupPolicy,
   Job,
   JobEntry,
   LiveConnection,
+  LobbyDevice,
+  NewsEntry,
+  Organization,
   Profile,
   ProfileAndHash,
   RestoreOptions,
+  SearchClause,
+  ServerConfig,
   Snapshot,
+  StorageTemplate,
   StoredObject,
+  UserGroup,
+  Version,
 } from './types';
 
 export const isAdmin = () => session()?.kind === 'admin';
-const base = () => (isAdmin() ? '/api/v1/admin' : '/api/v1/user/web');
+export const base = () => (isAdmin() ? '/api/v1/admin' : '/api/v1/user/web');
 
 export const isRunning = (job: Pick<Job, 'Status'>) => job.Status >= 6000 && job.Status < 7000;
 
-export const useProfiles = () =>
+export const useProfiles = (enabled = true) =>
   useQuery({
+    enabled,
     queryKey: ['profiles'],
     queryFn: () => call<Record<string, Profile>>('/api/v1/admin/list-users-full'),
   });
 
-export const useProfile = (username: string) =>
+export const useProfile = (username: string, enabled = true) =>
   useQuery({
+    enabled,
     queryKey: ['profile', username],
     queryFn: () =>
       call<ProfileAndHash>(`${base()}/get-user-profile-and-hash`, isAdmin() ? { TargetUser: username } : {}),
@@ -110,7 +126,7 @@ export function useFolder(place: Place | null, path: string) {
       let objects = await client.ensureQueryData(folderQuery(place, ''));
       for (const name of path.split('/').filter(Boolean)) {
         const folder = objects.find((o) => o.name === name && o.subtree);
-        if (!folder) throw new ApiError(404, `The snapshot has no folder ${path}`);
+        if (!folder) throw new ApiError(404, t('The snapshot has no folder {path}', { path }));
         objects = await client.ensureQueryData(folderQuery(place, folder.subtree));
       }
       return objects;
@@ -133,6 +149,111 @@ export type SavedReport = {
 
 export const useReports = () =>
   useQuery({ queryKey: ['reports'], queryFn: () => call<SavedReport[]>('/api/encke/v1/reports/list') });
+
+/** Changes an account's profile. `change` is done anew on the newest profile if somebody else saved meanwhile. */
+export function useEditProfile(username: string) {
+  const client = useQueryClient();
+  const key = ['profile', username];
+  const fetch = () =>
+    call<ProfileAndHash>(`${base()}/get-user-profile-and-hash`, isAdmin() ? { TargetUser: username } : {});
+  const save = (at: ProfileAndHash, change: (profile: Profile) => void) => {
+    const profile = structuredClone(at.Profile);
+    change(profile);
+    return isAdmin()
+      ? call<ProfileAndHash>('/api/v1/admin/set-user-profile-hash', {
+          TargetUser: username,
+          ProfileData: profile,
+          RequireHash: at.ProfileHash,
+        })
+      : call<ProfileAndHash>('/api/v1/user/web/set-profile-hash', {
+          ProfileData: profile,
+          ProfileHash: at.ProfileHash,
+        });
+  };
+  return useMutation({
+    mutationFn: async (change: (profile: Profile) => void) => {
+      const known = client.getQueryData<ProfileAndHash>(key) ?? (await fetch());
+      try {
+        return await save(known, change);
+      } catch (error) {
+        const newer = await fetch();
+        if (newer.ProfileHash === known.ProfileHash) throw error;
+        return save(newer, change);
+      }
+    },
+    onSuccess: (saved) => {
+      client.setQueryData<ProfileAndHash>(key, saved);
+      client.invalidateQueries({ queryKey: ['profiles'] });
+    },
+  });
+}
+
+/** Something that is asked once and told anew by the event stream or after a change. */
+const admin = <T>(name: string, path: string, fields = {}) =>
+  queryOptions({ queryKey: [name], queryFn: () => call<T>(`/api/v1/admin/${path}`, fields) });
+
+export const policiesQuery = () => admin<Record<string, GroupPolicy>>('policies', 'policies/list-full');
+export const groupsQuery = () => admin<Record<string, UserGroup>>('groups', 'user-groups/list-full');
+export const tenantsQuery = () => admin<Record<string, Organization>>('tenants', 'organization/list');
+export const adminsQuery = () => admin<Admin[]>('admins', 'admin-user/list');
+export const lobbyQuery = () => ({
+  ...admin<Record<string, LobbyDevice>>('lobby', 'installation/list-active'),
+  refetchInterval: 5000,
+});
+export const versionQuery = () => admin<Version>('version', 'meta/version');
+export const configQuery = () => admin<ServerConfig>('config', 'meta/server-config/get');
+export const templatesQuery = () =>
+  queryOptions({
+    queryKey: ['templates'],
+    queryFn: async () => {
+      const answer = await call<{ RemoteStorage?: StorageTemplate[] } | StorageTemplate[]>(
+        '/api/v1/admin/meta/remote-storage-vault/get',
+      );
+      return Array.isArray(answer) ? answer : (answer.RemoteStorage ?? []);
+    },
+  });
+export const freeSpaceQuery = () => admin<FreeSpace>('free-space', 'storage/free-space');
+export const accountQuery = () => admin<AdminAccount>('account', 'account/properties');
+export const newsQuery = () =>
+  queryOptions({
+    queryKey: ['news'],
+    queryFn: () => call<Record<string, NewsEntry>>(`${base()}/news/get-all`),
+  });
+export const providersQuery = () =>
+  queryOptions({
+    queryKey: ['providers'],
+    queryFn: () => call<Record<string, string>>(`${base()}/request-storage-vault-providers`),
+  });
+
+/** Whether somebody administers the whole server, and not one tenant. */
+export const useTopLevel = () => {
+  const account = useQuery({ ...accountQuery(), enabled: isAdmin() });
+  return account.data ? !account.data.OrganizationID : undefined;
+};
+
+export const brandingQuery = () =>
+  queryOptions({
+    queryKey: ['branding'],
+    staleTime: 60_000,
+    queryFn: async (): Promise<Branding> => (await fetch('/gen/branding.props')).json(),
+  });
+
+/** Jobs that a search finds, newest first is not promised. */
+export const searchJobs = (query: SearchClause) =>
+  call<Job[]>(`${base()}/get-jobs-for-custom-search`, { Query: query });
+
+export const deviceFolder = (target: string, path: string) =>
+  queryOptions({
+    queryKey: ['device-folder', target, path],
+    staleTime: 30_000,
+    queryFn: async () => {
+      const call_ = isAdmin()
+        ? '/api/v1/admin/dispatcher/request-filesystem-objects'
+        : '/api/v1/user/web/request-filesystem-objects';
+      const answer = await call<{ StoredObjects: StoredObject[] }>(call_, { TargetID: target, Path: path });
+      return answer.StoredObjects;
+    },
+  });
 
 /**
  * Starts a job on a device. An end user's call answers no job id (reference, section 11), so the job is found among

@@ -1,80 +1,139 @@
-import { Table } from '@mantine/core';
-import { Link } from '@tanstack/react-router';
-import { useVirtualizer } from '@tanstack/react-virtual';
-import { useRef } from 'react';
-import { isRunning } from '../api/queries';
+import { Link, useRouter } from '@tanstack/react-router';
+import type { ReactNode } from 'react';
+import { isAdmin, isRunning } from '../api/queries';
 import type { Job } from '../api/types';
-import { bytes, className, duration } from '../lib/format';
-import { Empty, StatusBadge, Time } from './parts';
+import { t } from '../i18n';
+import { bytes, className, count, duration, exact, statusName } from '../lib/format';
+import { type Column, DataTable } from './DataTable';
+import { StatusBadge, Time } from './parts';
 
-const ROW = 37;
+const end = (job: Job) => job.EndTime || Date.now() / 1000;
 
-/** Jobs, newest first. Only the rows in view exist, however long the list. */
-export function JobTable({ jobs, limit }: { jobs: Job[]; limit?: number }) {
-  const box = useRef<HTMLDivElement>(null);
-  const sorted = [...jobs].sort((a, b) => b.StartTime - a.StartTime).slice(0, limit);
-  const rows = useVirtualizer({
-    count: sorted.length,
-    getScrollElement: () => box.current,
-    estimateSize: () => ROW,
-    overscan: 12,
-    initialRect: { width: 800, height: 600 },
-  });
-  if (sorted.length === 0) return <Empty>No jobs yet. Run a backup from an account's page.</Empty>;
-  const shown = rows.getVirtualItems();
-  const above = shown[0]?.start ?? 0;
-  const below = rows.getTotalSize() - (shown.at(-1)?.end ?? 0);
+/** Jobs, newest first. */
+export function JobTable({
+  jobs,
+  limit,
+  name = 'jobs',
+  aside,
+}: {
+  jobs: Job[];
+  limit?: number;
+  name?: string;
+  aside?: ReactNode;
+}) {
+  const { history } = useRouter();
+  const address = (job: Job) => ({ to: '/jobs/$id' as const, params: { id: job.GUID }, className: 'plain' });
+  const columns: Column<Job>[] = [
+    {
+      key: 'status',
+      label: t('Status'),
+      width: 140,
+      value: (job) => statusName(job.Status),
+      cell: (job) => (
+        <Link {...address(job)}>
+          <StatusBadge status={job.Status} />
+        </Link>
+      ),
+    },
+    {
+      key: 'kind',
+      label: t('Kind'),
+      width: 120,
+      value: (job) => className(job.Classification),
+      cell: (job) => <Link {...address(job)}>{className(job.Classification)}</Link>,
+    },
+    {
+      key: 'account',
+      label: t('Account'),
+      width: 160,
+      hidden: !isAdmin(),
+      value: (job) => job.Username,
+      cell: (job) =>
+        isAdmin() ? (
+          <Link to="/accounts/$username" params={{ username: job.Username }}>
+            {job.Username}
+          </Link>
+        ) : (
+          job.Username
+        ),
+    },
+    {
+      key: 'started',
+      label: t('Started'),
+      width: 140,
+      descending: true,
+      value: (job) => job.StartTime,
+      cell: (job) => <Time unix={job.StartTime} />,
+    },
+    {
+      key: 'took',
+      label: t('Took'),
+      width: 110,
+      descending: true,
+      value: (job) => Math.round(end(job) - job.StartTime),
+      cell: (job) => duration(end(job) - job.StartTime),
+    },
+    {
+      key: 'files',
+      label: t('Files'),
+      width: 90,
+      right: true,
+      descending: true,
+      value: (job) => (isRunning(job) ? (job.Progress?.ItemsDone ?? 0) : job.TotalFiles),
+      cell: (job) => count(isRunning(job) ? (job.Progress?.ItemsDone ?? 0) : job.TotalFiles),
+    },
+    {
+      key: 'size',
+      label: t('Size'),
+      width: 100,
+      right: true,
+      descending: true,
+      value: (job) => (isRunning(job) ? (job.Progress?.BytesDone ?? 0) : job.TotalSize),
+      cell: (job) => bytes(isRunning(job) ? (job.Progress?.BytesDone ?? 0) : job.TotalSize),
+    },
+    {
+      key: 'uploaded',
+      label: t('Uploaded'),
+      width: 100,
+      right: true,
+      descending: true,
+      value: (job) => job.UploadSize,
+      cell: (job) => bytes(job.UploadSize),
+    },
+    {
+      key: 'downloaded',
+      label: t('Downloaded'),
+      width: 100,
+      right: true,
+      hidden: true,
+      value: (job) => job.DownloadSize,
+      cell: (job) => bytes(job.DownloadSize),
+    },
+    {
+      key: 'ended',
+      label: t('Ended'),
+      width: 160,
+      hidden: true,
+      value: (job) => job.EndTime,
+      cell: (job) => exact(job.EndTime),
+    },
+    { key: 'device', label: t('Device ID'), width: 200, hidden: true, value: (job) => job.DeviceID },
+    { key: 'version', label: t('Version'), width: 100, hidden: true, value: (job) => job.ClientVersion },
+    { key: 'id', label: t('Job ID'), width: 290, hidden: true, value: (job) => job.GUID },
+  ];
   return (
-    <div ref={box} className="rows">
-      <Table highlightOnHover verticalSpacing={6} miw={720}>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>Status</Table.Th>
-            <Table.Th>Kind</Table.Th>
-            <Table.Th>Account</Table.Th>
-            <Table.Th>Started</Table.Th>
-            <Table.Th>Took</Table.Th>
-            <Table.Th ta="right">Files</Table.Th>
-            <Table.Th ta="right">Size</Table.Th>
-            <Table.Th ta="right">Uploaded</Table.Th>
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {above > 0 && <tr style={{ height: above }} />}
-          {shown.map(({ index }) => {
-            const job = sorted[index];
-            if (!job) return null;
-            const end = job.EndTime || Date.now() / 1000;
-            return (
-              <Table.Tr key={job.GUID}>
-                <Table.Td>
-                  <Link to="/jobs/$id" params={{ id: job.GUID }} className="plain">
-                    <StatusBadge status={job.Status} />
-                  </Link>
-                </Table.Td>
-                <Table.Td>
-                  <Link to="/jobs/$id" params={{ id: job.GUID }} className="plain">
-                    {className(job.Classification)}
-                  </Link>
-                </Table.Td>
-                <Table.Td>{job.Username}</Table.Td>
-                <Table.Td>
-                  <Time unix={job.StartTime} />
-                </Table.Td>
-                <Table.Td>{duration(end - job.StartTime)}</Table.Td>
-                <Table.Td ta="right">
-                  {(isRunning(job) ? (job.Progress?.ItemsDone ?? 0) : job.TotalFiles).toLocaleString()}
-                </Table.Td>
-                <Table.Td ta="right">
-                  {bytes(isRunning(job) ? (job.Progress?.BytesDone ?? 0) : job.TotalSize)}
-                </Table.Td>
-                <Table.Td ta="right">{bytes(job.UploadSize)}</Table.Td>
-              </Table.Tr>
-            );
-          })}
-          {below > 0 && <tr style={{ height: below }} />}
-        </Table.Tbody>
-      </Table>
-    </div>
+    <DataTable
+      name={name}
+      label={t('Jobs')}
+      rows={jobs}
+      columns={columns}
+      id={(job) => job.GUID}
+      sort="started"
+      limit={limit}
+      plain={limit !== undefined}
+      aside={aside}
+      open={(job) => history.push(`/jobs/${job.GUID}`)}
+      empty={t("No jobs yet. Run a backup from an account's page.")}
+    />
   );
 }

@@ -3,113 +3,178 @@ import {
   AppShell,
   Button,
   Group,
+  Kbd,
   Menu,
   Text,
+  Tooltip,
+  UnstyledButton,
   useComputedColorScheme,
   useMantineColorScheme,
 } from '@mantine/core';
-import { useDisclosure } from '@mantine/hooks';
-import { useQueryClient } from '@tanstack/react-query';
+import { useDisclosure, useHotkeys } from '@mantine/hooks';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, Outlet, useNavigate } from '@tanstack/react-router';
-import { useEffect, useSyncExternalStore } from 'react';
+import { lazy, Suspense, useEffect, useSyncExternalStore } from 'react';
 import { call } from '../api/client';
-import { followEvents } from '../api/events';
+import { followEvents, isLive, onLive } from '../api/events';
+import { brandingQuery, useTopLevel } from '../api/queries';
 import { session, setSession, subscribe } from '../api/session';
+import { chooseLanguage, LANGUAGES, type Language, language, t } from '../i18n';
+import { useBrand } from '../lib/brand';
+import { adminPages, userPages } from '../pages/nav';
+import { Check, MenuIcon, Moon, Search, Sun } from './icons';
 
-const ADMIN_PAGES = [
-  ['/', 'Home'],
-  ['/accounts', 'Accounts'],
-  ['/devices', 'Connected devices'],
-  ['/jobs', 'Job history'],
-  ['/storage', 'Storage'],
-  ['/reports', 'My reports'],
-] as const;
-
-const USER_PAGES = [
-  ['/', 'Home'],
-  ['/devices', 'Devices on line'],
-  ['/jobs', 'Job history'],
-  ['/reports', 'My reports'],
-] as const;
+const Palette = lazy(() => import('./Palette').then((m) => ({ default: m.Palette })));
 
 export function Shell() {
-  const [opened, { toggle, close }] = useDisclosure(false);
+  const [menu, { toggle, close }] = useDisclosure(false);
+  const [palette, { open: openPalette, close: closePalette }] = useDisclosure(false);
   const who = useSyncExternalStore(subscribe, session);
+  const live = useSyncExternalStore(onLive, isLive);
   const client = useQueryClient();
   const navigate = useNavigate();
   const { setColorScheme } = useMantineColorScheme();
   const scheme = useComputedColorScheme('light');
+  const topLevel = useTopLevel();
+  const branding = useQuery(brandingQuery());
+  const brand = useBrand(branding.data);
 
   useEffect(() => followEvents(client), [client, who?.key]);
   useEffect(() => {
     if (!who) navigate({ to: '/sign-in' });
   }, [who, navigate]);
+  useEffect(() => {
+    const change = () => navigate({ to: '/password' });
+    window.addEventListener('encke-must-change', change);
+    return () => window.removeEventListener('encke-must-change', change);
+  }, [navigate]);
+  useHotkeys([
+    ['mod+K', openPalette],
+    ['/', () => document.querySelector<HTMLInputElement>('[data-search]')?.focus()],
+  ]);
   if (!who) return null;
 
   const signOut = async () => {
-    const path =
+    const revoke =
       who.kind === 'admin' ? '/api/v1/admin/account/session-revoke' : '/api/v1/user/web/session/revoke';
-    await call(path).catch(() => undefined);
+    await call(revoke).catch(() => undefined);
     setSession(null);
   };
+  const parts = who.kind === 'admin' ? adminPages(topLevel === true) : userPages();
 
   return (
     <AppShell
       header={{ height: 48 }}
-      navbar={{ width: 210, breakpoint: 'sm', collapsed: { mobile: !opened } }}
+      navbar={{ width: 208, breakpoint: 'sm', collapsed: { mobile: !menu } }}
       padding="md"
     >
-      <AppShell.Header px="md">
-        <Group h="100%" justify="space-between" wrap="nowrap">
+      <a href="#main" className="skip">
+        {t('To the content')}
+      </a>
+      <AppShell.Header px="sm" style={brand.header} className="head">
+        <Group h="100%" justify="space-between" wrap="nowrap" gap="xs">
           <Group gap="xs" wrap="nowrap">
             <Button
               hiddenFrom="sm"
               size="compact-sm"
               variant="default"
               onClick={toggle}
-              aria-expanded={opened}
+              aria-expanded={menu}
+              leftSection={<MenuIcon size={14} />}
             >
-              Menu
+              {t('Menu')}
             </Button>
-            <img src="/favicon.svg" alt="" width={22} height={22} />
-            <Text fw={650}>Encke</Text>
+            <img src={brand.logo} alt="" height={22} className="logo" />
+            <Text fw={650} visibleFrom="xs" truncate>
+              {brand.name}
+            </Text>
           </Group>
-          <Group gap="xs" wrap="nowrap">
-            <Button
-              size="compact-sm"
-              variant="subtle"
-              color="gray"
-              onClick={() => setColorScheme(scheme === 'dark' ? 'light' : 'dark')}
-            >
-              {scheme === 'dark' ? 'Light' : 'Dark'}
-            </Button>
-            <Menu position="bottom-end">
+          <Group gap={6} wrap="nowrap">
+            <UnstyledButton className="find" onClick={openPalette} aria-label={t('Search and commands')}>
+              <Search size={14} />
+              <Text size="xs" visibleFrom="sm" span>
+                {t('Search and commands')}
+              </Text>
+              <Kbd size="xs" visibleFrom="sm">
+                Ctrl K
+              </Kbd>
+            </UnstyledButton>
+            {who.kind === 'admin' && (
+              <Tooltip
+                label={live ? t('Live: changes appear by themselves') : t('Not live: connecting again')}
+              >
+                <span
+                  className="live"
+                  data-live={live}
+                  role="img"
+                  aria-label={
+                    live ? t('Live: changes appear by themselves') : t('Not live: connecting again')
+                  }
+                />
+              </Tooltip>
+            )}
+            <Tooltip label={scheme === 'dark' ? t('Light') : t('Dark')}>
+              <UnstyledButton
+                className="tool"
+                onClick={() => setColorScheme(scheme === 'dark' ? 'light' : 'dark')}
+                aria-label={scheme === 'dark' ? t('Light') : t('Dark')}
+              >
+                {scheme === 'dark' ? <Sun size={16} /> : <Moon size={16} />}
+              </UnstyledButton>
+            </Tooltip>
+            <Menu position="bottom-end" width={220}>
               <Menu.Target>
-                <Button size="compact-sm" variant="default">
+                <Button size="compact-sm" variant="default" maw={150}>
                   {who.username}
                 </Button>
               </Menu.Target>
               <Menu.Dropdown>
-                <Menu.Label>{who.kind === 'admin' ? 'Administrator' : 'End user'}</Menu.Label>
+                <Menu.Label>{who.kind === 'admin' ? t('Administrator') : t('End user')}</Menu.Label>
+                <Menu.Item onClick={() => navigate({ to: '/me' })}>{t('My account')}</Menu.Item>
                 <Menu.Item component="a" href="/docs" target="_blank">
-                  API reference
+                  {t('API reference')}
                 </Menu.Item>
-                <Menu.Item onClick={signOut}>Sign out</Menu.Item>
+                <Menu.Divider />
+                <Menu.Label>{t('Language')}</Menu.Label>
+                {Object.entries(LANGUAGES).map(([code, name]) => (
+                  <Menu.Item
+                    key={code}
+                    lang={code}
+                    onClick={() => chooseLanguage(code as Language)}
+                    rightSection={language() === code ? <Check size={14} /> : null}
+                  >
+                    {name}
+                  </Menu.Item>
+                ))}
+                <Menu.Divider />
+                <Menu.Item onClick={signOut}>{t('Sign out')}</Menu.Item>
               </Menu.Dropdown>
             </Menu>
           </Group>
         </Group>
       </AppShell.Header>
-      <AppShell.Navbar p="xs" className="nav" aria-label="Pages">
-        {(who.kind === 'admin' ? ADMIN_PAGES : USER_PAGES).map(([to, label]) => (
-          <Link key={to} to={to} activeOptions={{ exact: to === '/' }} onClick={close}>
-            {label}
-          </Link>
+      <AppShell.Navbar p="xs" className="nav" aria-label={t('Pages')}>
+        {parts.map((part) => (
+          <div key={part.label || 'first'} className="part">
+            {part.label && <div className="caption">{part.label}</div>}
+            {part.entries.map(({ to, label, icon: Icon }) => (
+              <Link
+                key={to}
+                to={to}
+                activeOptions={{ exact: to === '/', includeSearch: false }}
+                onClick={close}
+              >
+                <Icon size={16} />
+                {label}
+              </Link>
+            ))}
+          </div>
         ))}
       </AppShell.Navbar>
-      <AppShell.Main>
+      <AppShell.Main id="main">
         <Outlet />
       </AppShell.Main>
+      <Suspense>{palette && <Palette close={closePalette} topLevel={topLevel === true} />}</Suspense>
     </AppShell>
   );
 }

@@ -1,9 +1,13 @@
-// Small parts that several pages share.
-import { Alert, Badge, Group, Loader, Stack, Text, Title, Tooltip } from '@mantine/core';
-import type { ReactNode } from 'react';
+// Small parts that many pages share.
+import { ActionIcon, Alert, Button, Code, Group, Loader, Stack, Text, Title, Tooltip } from '@mantine/core';
+import { useClipboard } from '@mantine/hooks';
+import { type ReactNode, useEffect } from 'react';
+import { t } from '../i18n';
 import { exact, relative, statusName, statusTone, type Tone } from '../lib/format';
+import { Failure } from './Failure';
+import { Check, Copy } from './icons';
 
-const COLORS: Record<Tone, string> = {
+export const TONES: Record<Tone, string> = {
   good: 'teal',
   busy: 'blue',
   warn: 'orange',
@@ -11,11 +15,22 @@ const COLORS: Record<Tone, string> = {
   quiet: 'gray',
 };
 
+export { Failure };
+
+/** A short state in words and colour. */
+export function Tag({ tone, children }: { tone: Tone; children: ReactNode }) {
+  return (
+    <span className="tag" data-tone={tone}>
+      {children}
+    </span>
+  );
+}
+
 export function StatusBadge({ status }: { status: number }) {
   return (
-    <Badge variant="light" color={COLORS[statusTone(status)]} tt="none" data-status={status}>
+    <span className="tag" data-tone={statusTone(status)} data-status={status}>
       {statusName(status)}
-    </Badge>
+    </span>
   );
 }
 
@@ -27,7 +42,7 @@ export function Time({ unix }: { unix: number }) {
       </Text>
     );
   return (
-    <Tooltip label={exact(unix)}>
+    <Tooltip label={exact(unix)} openDelay={200}>
       <time dateTime={new Date(unix * 1000).toISOString()}>{relative(unix)}</time>
     </Tooltip>
   );
@@ -36,15 +51,21 @@ export function Time({ unix }: { unix: number }) {
 export function Page({
   title,
   aside,
+  wide,
   children,
 }: {
   title: ReactNode;
   aside?: ReactNode;
+  wide?: boolean;
   children: ReactNode;
 }) {
+  useEffect(() => {
+    if (typeof title === 'string')
+      document.title = `${title} · ${document.documentElement.dataset.brand ?? 'Encke'}`;
+  }, [title]);
   return (
-    <Stack gap="md" maw={1300}>
-      <Group justify="space-between">
+    <Stack gap="md" maw={wide ? undefined : 1440}>
+      <Group justify="space-between" gap="xs">
         <Title order={1}>{title}</Title>
         <Group gap="xs">{aside}</Group>
       </Group>
@@ -53,20 +74,44 @@ export function Page({
   );
 }
 
-export function Section({ title, children }: { title: string; children: ReactNode }) {
+export function Section({
+  title,
+  aside,
+  help,
+  children,
+}: {
+  title: string;
+  aside?: ReactNode;
+  help?: ReactNode;
+  children: ReactNode;
+}) {
   return (
-    <Stack gap="xs">
-      <Title order={2}>{title}</Title>
+    <Stack gap="xs" component="section">
+      <Group justify="space-between" gap="xs">
+        <div>
+          <Title order={2}>{title}</Title>
+          {help && (
+            <Text size="sm" c="dimmed">
+              {help}
+            </Text>
+          )}
+        </div>
+        {aside && <Group gap="xs">{aside}</Group>}
+      </Group>
       {children}
     </Stack>
   );
 }
 
-export function Empty({ children }: { children: ReactNode }) {
+/** What stands where there is nothing yet: what it is, and what to do next. */
+export function Empty({ children, action }: { children: ReactNode; action?: ReactNode }) {
   return (
-    <Text c="dimmed" py="sm">
-      {children}
-    </Text>
+    <Stack gap="xs" py="lg" px="md" align="center" className="empty">
+      <Text c="dimmed" component="div" ta="center" maw={560}>
+        {children}
+      </Text>
+      {action}
+    </Stack>
   );
 }
 
@@ -81,19 +126,86 @@ export function Loaded<T>({
   if (query.data !== undefined) return <>{children(query.data)}</>;
   if (query.error) {
     return (
-      <Alert color="red" variant="light" title="This could not be loaded">
+      <Alert color="red" variant="light" title={t('This could not be loaded')}>
         {query.error.message}
       </Alert>
     );
   }
-  return <Loader size="sm" aria-label="Loading" />;
+  return <Loader size="sm" aria-label={t('Loading')} />;
 }
 
-export function Failure({ error }: { error: Error | null }) {
-  if (!error) return null;
+export function Fact({ label, children }: { label: string; children: ReactNode }) {
   return (
-    <Alert color="red" variant="light" role="alert">
-      {error.message}
-    </Alert>
+    <div className="fact">
+      <Text size="xs" c="dimmed">
+        {label}
+      </Text>
+      <Text component="div" size="sm">
+        {children}
+      </Text>
+    </div>
   );
+}
+
+export function CopyIcon({ value, label = t('Copy') }: { value: string; label?: string }) {
+  const { copy, copied } = useClipboard();
+  return (
+    <Tooltip label={copied ? t('Copied') : label}>
+      <ActionIcon size="sm" aria-label={label} onClick={() => copy(value)}>
+        {copied ? <Check size={14} /> : <Copy size={14} />}
+      </ActionIcon>
+    </Tooltip>
+  );
+}
+
+/** A command or secret to be copied. */
+export function Command({ children, label = t('Copy') }: { children: string; label?: string }) {
+  return (
+    <Group gap={4} wrap="nowrap" className="command">
+      <Code block tabIndex={0} flex={1} aria-label={label}>
+        {children}
+      </Code>
+      <CopyIcon value={children} label={label} />
+    </Group>
+  );
+}
+
+/** The end of a dialog: away, or on. */
+export function Actions({
+  close,
+  action,
+  busy,
+  disabled,
+  danger,
+  onClick,
+}: {
+  close: () => void;
+  action: string;
+  busy?: boolean;
+  disabled?: boolean;
+  danger?: boolean;
+  /** Without it the button submits its form. */
+  onClick?: () => void;
+}) {
+  return (
+    <Group justify="flex-end" gap="xs" mt="xs">
+      <Button variant="default" onClick={close}>
+        {t('Cancel')}
+      </Button>
+      <Button
+        type={onClick ? 'button' : 'submit'}
+        onClick={onClick}
+        loading={busy}
+        disabled={disabled}
+        color={danger ? 'red' : undefined}
+      >
+        {action}
+      </Button>
+    </Group>
+  );
+}
+
+export function OnlineTag({ live }: { live: number }) {
+  if (live === 0) return <Tag tone="quiet">{t('Off line')}</Tag>;
+  return <Tag tone="good">{live > 1 ? t('On line ({n})', { n: live }) : t('On line')}</Tag>;
 }

@@ -1,6 +1,9 @@
-// Numbers and times for people.
+// Numbers and times for people, in their language.
+import { language, t } from '../i18n';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+export const count = (n: number) => n.toLocaleString(language());
 
 export function bytes(n: number): string {
   let value = Math.max(0, n);
@@ -9,7 +12,13 @@ export function bytes(n: number): string {
     value /= 1024;
     unit += 1;
   }
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
+  const digits = unit === 0 || value >= 100 ? 0 : 1;
+  const text = value.toLocaleString(language(), {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+    useGrouping: false,
+  });
+  return `${text} ${UNITS[unit]}`;
 }
 
 export function duration(seconds: number): string {
@@ -29,39 +38,58 @@ const STEPS: [number, Intl.RelativeTimeFormatUnit][] = [
 ];
 
 export function relative(unix: number, now = Date.now() / 1000): string {
-  if (!unix) return 'never';
+  if (!unix) return t('never');
   let value = Math.round(unix - now);
-  if (Math.abs(value) < 5) return 'just now';
+  if (Math.abs(value) < 5) return t('just now');
   for (const [size, unit] of STEPS) {
-    if (Math.abs(value) < size) return new Intl.RelativeTimeFormat('en').format(value, unit);
+    if (Math.abs(value) < size) return new Intl.RelativeTimeFormat(language()).format(value, unit);
     value = Math.round(value / size);
   }
   return '';
 }
 
 export function exact(unix: number): string {
-  return unix ? new Date(unix * 1000).toLocaleString() : '';
+  return unix ? new Date(unix * 1000).toLocaleString(language()) : '';
 }
 
-const STATUSES: Record<number, string> = {
-  5000: 'Success',
-  6001: 'Running',
-  6002: 'Revived',
-  6003: 'Waiting to retry',
-  6004: 'Starting',
-  7000: 'Timeout',
-  7001: 'Warning',
-  7002: 'Error',
-  7003: 'Quota exceeded',
-  7004: 'Missed',
-  7005: 'Cancelled',
-  7006: 'Skipped',
-  7007: 'Abandoned',
-};
+export function clock(unix: number): string {
+  return new Date(unix * 1000).toLocaleTimeString(language());
+}
 
 export function statusName(status: number): string {
-  return STATUSES[status] ?? String(status);
+  switch (status) {
+    case 5000:
+      return t('Success');
+    case 6001:
+      return t('Running');
+    case 6002:
+      return t('Revived');
+    case 6003:
+      return t('Waiting to retry');
+    case 6004:
+      return t('Starting');
+    case 7000:
+      return t('Timeout');
+    case 7001:
+      return t('Warning');
+    case 7002:
+      return t('Error');
+    case 7003:
+      return t('Quota exceeded');
+    case 7004:
+      return t('Missed');
+    case 7005:
+      return t('Cancelled');
+    case 7006:
+      return t('Skipped');
+    case 7007:
+      return t('Abandoned');
+    default:
+      return String(status);
+  }
 }
+
+export const STATUSES = [5000, 6001, 6002, 6003, 6004, 7000, 7001, 7002, 7003, 7004, 7005, 7006, 7007];
 
 export type Tone = 'good' | 'busy' | 'warn' | 'bad' | 'quiet';
 
@@ -73,16 +101,36 @@ export function statusTone(status: number): Tone {
   return 'bad';
 }
 
-const CLASSES: Record<number, string> = {
-  4001: 'Backup',
-  4002: 'Restore',
-  4003: 'Retention',
-  4010: 'Deep verify',
-};
-
 export function className(classification: number): string {
-  return CLASSES[classification] ?? 'Other';
+  switch (classification) {
+    case 4001:
+      return t('Backup');
+    case 4002:
+      return t('Restore');
+    case 4003:
+      return t('Retention');
+    case 4004:
+      return t('Unlock');
+    case 4005:
+      return t('Delete snapshot');
+    case 4006:
+      return t('Measure');
+    case 4007:
+      return t('Update');
+    case 4008:
+      return t('Import');
+    case 4009:
+      return t('Rebuild index');
+    case 4010:
+      return t('Deep verify');
+    case 4011:
+      return t('Uninstall');
+    default:
+      return t('Other');
+  }
 }
+
+export const CLASSES = [4001, 4002, 4003, 4004, 4005, 4006, 4007, 4008, 4009, 4010, 4011];
 
 /** Rows whose text has all the words. */
 export function matches(words: string, ...texts: (string | undefined)[]): boolean {
@@ -91,4 +139,38 @@ export function matches(words: string, ...texts: (string | undefined)[]): boolea
     .toLowerCase()
     .split(/\s+/)
     .every((word) => text.includes(word));
+}
+
+/** Rows as a CSV file that spreadsheets read; a text they would take for a formula is quoted. */
+export function csv(rows: (string | number)[][]): string {
+  const cell = (value: string | number) => {
+    if (typeof value === 'number') return String(value);
+    const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  return `\uFEFF${rows.map((row) => row.map(cell).join(',')).join('\r\n')}\r\n`;
+}
+
+/** Hands a text to the browser as a file. */
+export function download(name: string, content: string, media = 'text/csv') {
+  const address = URL.createObjectURL(new Blob([content], { type: media }));
+  const link = document.createElement('a');
+  link.href = address;
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(address);
+}
+
+/** The id of something new. `randomUUID` is missing on pages that come without TLS. */
+export function newId(): string {
+  const hex = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) =>
+    b.toString(16).padStart(2, '0'),
+  ).join('');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20)}`;
+}
+
+/** A password that nobody guesses: 20 characters without those that look alike. */
+export function newPassword(): string {
+  const letters = 'abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789';
+  return Array.from(crypto.getRandomValues(new Uint32Array(20)), (n) => letters[n % letters.length]).join('');
 }

@@ -1,6 +1,6 @@
+// What a Storage Vault holds: its snapshots by list or calendar, their folders, and what is restored from them.
 import {
   Alert,
-  Anchor,
   Breadcrumbs,
   Button,
   Checkbox,
@@ -13,124 +13,200 @@ import {
   Text,
   TextInput,
 } from '@mantine/core';
-import { useDisclosure } from '@mantine/hooks';
-import { useMutation } from '@tanstack/react-query';
-import { Link, useNavigate, useParams, useSearch } from '@tanstack/react-router';
-import { useState } from 'react';
-import { isAdmin, runRestore, useConnections, useFolder, useProfile, useSnapshots } from '../api/queries';
-import type { Snapshot } from '../api/types';
-import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
-import { bytes, exact } from '../lib/format';
-import { anyConnection } from './Account';
+import { useMutation, useQueryClient } from '@tanstack/react-query';
+import { Link, useNavigate, useParams } from '@tanstack/react-router';
+import { type FormEvent, lazy, Suspense, useMemo, useState } from 'react';
+import { call } from '../api/client';
+import {
+  base,
+  isAdmin,
+  runRestore,
+  useConnections,
+  useFolder,
+  useProfile,
+  useSnapshots,
+} from '../api/queries';
+import type { LiveConnection, Profile, Snapshot } from '../api/types';
+import { DangerButton } from '../components/Danger';
+import { FolderPicker } from '../components/FolderPicker';
+import { Down, Folder as FolderIcon } from '../components/icons';
+import { AnchorLink } from '../components/links';
+import { Actions, Empty, Failure, Loaded, Page, Time } from '../components/parts';
+import { t } from '../i18n';
+import { bytes, exact, matches } from '../lib/format';
+import { useParam } from '../lib/search';
+import { anyConnection, connectionsOf } from './account/connections';
+
+const SnapshotCalendar = lazy(() =>
+  import('../components/SnapshotCalendar').then((m) => ({ default: m.SnapshotCalendar })),
+);
 
 function RestoreDialog(props: {
-  opened: boolean;
   close: () => void;
+  profile: Profile;
+  connections: Record<string, LiveConnection>;
   target: string;
   vault: string;
   snapshot: Snapshot;
   paths: string[];
 }) {
-  const { opened, close, target, vault, snapshot, paths } = props;
+  const { close, profile, connections, target, vault, snapshot, paths } = props;
   const navigate = useNavigate();
   const [folder, setFolder] = useState('/tmp/restored');
-  const [original, setOriginal] = useState(false);
-  const [overwrite, setOverwrite] = useState<string | null>('never');
+  const [kind, setKind] = useState('files');
+  const [overwrite, setOverwrite] = useState<string>('never');
+  const [skipDamage, setSkipDamage] = useState(false);
+  const [picking, setPicking] = useState(false);
+  // Any device of the account may restore what another one saved.
+  const devices = Object.entries(profile.Devices)
+    .map(([id, d]) => ({
+      value: connectionsOf(connections, profile.Username, id)[0] ?? '',
+      label: d.FriendlyName || id,
+    }))
+    .filter((d) => d.value !== '');
+  const [device, setDevice] = useState(target);
+  const original = kind === 'original';
+  const test = kind === 'test';
   const start = useMutation({
     mutationFn: () =>
       runRestore({
-        TargetID: target,
+        TargetID: device,
         Source: snapshot.Source,
         Destination: vault,
         Snapshot: snapshot.Snapshot,
         Paths: paths,
         Options: {
-          Type: 0,
+          Type: test ? 1 : 0,
           DestIsOriginalLocation: original,
-          DestPath: original ? '' : folder,
+          DestPath: original || test ? '' : folder,
           OverwriteExistingFiles: overwrite !== 'never',
           OverwriteIfNewer: overwrite === 'newer',
           OverwriteIfDifferentContent: overwrite === 'different',
+          SkipUnreadableChunks: skipDamage,
         },
       }),
     onSuccess: (answer) =>
       answer.JobID ? navigate({ to: '/jobs/$id', params: { id: answer.JobID } }) : navigate({ to: '/jobs' }),
   });
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    start.mutate();
+  };
   return (
     <Modal
-      opened={opened}
+      opened
       onClose={close}
-      title={paths.length === 0 ? 'Restore everything' : `Restore ${paths.length} selected`}
+      size="lg"
+      title={paths.length === 0 ? t('Restore everything') : t('Restore {n} selected', { n: paths.length })}
     >
-      <Stack gap="sm">
-        <Failure error={start.error} />
-        <Switch
-          label="To where it came from"
-          checked={original}
-          onChange={(e) => setOriginal(e.currentTarget.checked)}
-        />
-        {!original && (
-          <TextInput
-            label="Folder on the device"
-            required
-            value={folder}
-            onChange={(e) => setFolder(e.currentTarget.value)}
+      <form onSubmit={submit}>
+        <Stack gap="sm">
+          <Failure error={start.error} />
+          <Text size="sm" c="dimmed">
+            {t('From the snapshot of {time}', { time: exact(snapshot.CreateTime) })}
+          </Text>
+          {devices.length > 1 && (
+            <Select
+              label={t('By which device')}
+              data={devices}
+              value={device}
+              onChange={(next) => setDevice(next ?? target)}
+            />
+          )}
+          <Select
+            label={t('To where')}
+            value={kind}
+            onChange={(next) => setKind(next ?? 'files')}
+            data={[
+              { value: 'files', label: t('To a folder on the device') },
+              { value: 'original', label: t('To where it came from') },
+              { value: 'test', label: t('Nowhere: only test that everything can be read') },
+            ]}
           />
-        )}
-        <Select
-          label="Files that exist already"
-          allowDeselect={false}
-          value={overwrite}
-          onChange={setOverwrite}
-          data={[
-            { value: 'never', label: 'Keep them' },
-            { value: 'newer', label: 'Replace if the backup is newer' },
-            { value: 'different', label: 'Replace if the content differs' },
-            { value: 'always', label: 'Replace them' },
-          ]}
-        />
-        <Group justify="flex-end">
-          <Button variant="default" onClick={close}>
-            Cancel
-          </Button>
-          <Button onClick={() => start.mutate()} loading={start.isPending}>
-            Start restore
-          </Button>
-        </Group>
-      </Stack>
+          {kind === 'files' && (
+            <>
+              <Group gap="xs" align="flex-end">
+                <TextInput
+                  flex={1}
+                  label={t('Folder on the device')}
+                  required
+                  value={folder}
+                  onChange={(e) => setFolder(e.currentTarget.value)}
+                />
+                <Button
+                  variant="default"
+                  size="sm"
+                  onClick={() => setPicking(!picking)}
+                  aria-expanded={picking}
+                  leftSection={<FolderIcon size={14} />}
+                >
+                  {t('Choose')}
+                </Button>
+              </Group>
+              {picking && <FolderPicker target={device} value={folder} set={setFolder} />}
+            </>
+          )}
+          {!test && (
+            <Select
+              label={t('Files that exist already')}
+              value={overwrite}
+              onChange={(next) => setOverwrite(next ?? 'never')}
+              data={[
+                { value: 'never', label: t('Keep them') },
+                { value: 'newer', label: t('Replace if the backup is newer') },
+                { value: 'different', label: t('Replace if the content differs') },
+                { value: 'always', label: t('Replace them') },
+              ]}
+            />
+          )}
+          <Switch
+            label={t('Go on where the vault is damaged')}
+            description={t('Missing parts are filled with zeros')}
+            checked={skipDamage}
+            onChange={(e) => setSkipDamage(e.currentTarget.checked)}
+          />
+          <Actions
+            close={close}
+            action={test ? t('Start test') : t('Start restore')}
+            busy={start.isPending}
+          />
+        </Stack>
+      </form>
     </Modal>
   );
 }
 
-function Folder({ target, vault, snapshot }: { target: string; vault: string; snapshot: Snapshot }) {
-  const search = useSearch({ from: '/shell/accounts/$username/vaults/$vault' });
-  const params = useParams({ from: '/shell/accounts/$username/vaults/$vault' });
-  const here = search.path ?? '';
+const SHOWN = 1000;
+
+function Folder(props: {
+  profile: Profile;
+  connections: Record<string, LiveConnection>;
+  target: string;
+  vault: string;
+  snapshot: Snapshot;
+}) {
+  const { target, vault, snapshot } = props;
+  const { username = '' } = useParams({ strict: false });
+  const [here] = useParam('path');
+  const [words, setWords] = useParam('q');
   const names = here.split('/').filter(Boolean);
   /** The address of a folder. */
   const at = (path: string) => ({
     to: '/accounts/$username/vaults/$vault' as const,
-    params,
+    params: { username, vault },
     search: { snapshot: snapshot.Snapshot, ...(path ? { path } : {}) },
   });
   const [chosen, setChosen] = useState<string[]>([]);
-  const [opened, { open, close }] = useDisclosure(false);
+  const [restoring, setRestoring] = useState<string[] | null>(null);
   const objects = useFolder({ target, vault, snapshot: snapshot.Snapshot }, here);
   const toggle = (path: string) =>
     setChosen((old) => (old.includes(path) ? old.filter((p) => p !== path) : [...old, path]));
   return (
     <Stack gap="sm">
-      <RestoreDialog
-        opened={opened}
-        close={close}
-        target={target}
-        vault={vault}
-        snapshot={snapshot}
-        paths={chosen}
-      />
-      <Group justify="space-between">
-        <Breadcrumbs separator="/" separatorMargin={4}>
-          <Link {...at('')}>Snapshot</Link>
+      {restoring && <RestoreDialog {...props} close={() => setRestoring(null)} paths={restoring} />}
+      <Group justify="space-between" gap="xs">
+        <Breadcrumbs separator="/" separatorMargin={4} className="crumbs">
+          <Link {...at('')}>{t('Snapshot')}</Link>
           {names.map((name, depth) => {
             const path = `/${names.slice(0, depth + 1).join('/')}`;
             return (
@@ -140,34 +216,59 @@ function Folder({ target, vault, snapshot }: { target: string; vault: string; sn
             );
           })}
         </Breadcrumbs>
-        <Button onClick={open}>
-          {chosen.length === 0 ? 'Restore everything' : `Restore ${chosen.length} selected`}
-        </Button>
+        <Group gap="xs">
+          <TextInput
+            size="xs"
+            w={180}
+            placeholder={t('Search this folder')}
+            aria-label={t('Search this folder')}
+            value={words}
+            onChange={(e) => setWords(e.currentTarget.value)}
+            data-search
+          />
+          {chosen.length > 0 && (
+            <Button variant="default" onClick={() => setChosen([])}>
+              {t('Choose nothing')}
+            </Button>
+          )}
+          <Button onClick={() => setRestoring(chosen)}>
+            {chosen.length === 0 ? t('Restore everything') : t('Restore {n} selected', { n: chosen.length })}
+          </Button>
+        </Group>
       </Group>
       <Loaded query={objects}>
-        {(list) =>
-          list.length === 0 ? (
-            <Empty>This folder is empty.</Empty>
-          ) : (
-            <div className="rows">
-              <Table highlightOnHover verticalSpacing={5}>
+        {(all) => {
+          const list = all.filter((o) => matches(words, o.name));
+          if (list.length === 0) {
+            return (
+              <Empty>{all.length === 0 ? t('This folder is empty.') : t('Nothing fits the search.')}</Empty>
+            );
+          }
+          return (
+            <div className="rows" role="region" aria-label={t('Folder')} tabIndex={0}>
+              <Table highlightOnHover verticalSpacing={5} miw={520}>
                 <Table.Thead>
                   <Table.Tr>
-                    <Table.Th w={36} />
-                    <Table.Th>Name</Table.Th>
-                    <Table.Th ta="right">Size</Table.Th>
-                    <Table.Th>Changed</Table.Th>
+                    <Table.Th w={36}>
+                      <span className="unseen">{t('Select')}</span>
+                    </Table.Th>
+                    <Table.Th>{t('Name')}</Table.Th>
+                    <Table.Th ta="right">{t('Size')}</Table.Th>
+                    <Table.Th>{t('Changed')}</Table.Th>
+                    <Table.Th w={90}>
+                      <span className="unseen">{t('Restore')}</span>
+                    </Table.Th>
                   </Table.Tr>
                 </Table.Thead>
                 <Table.Tbody>
-                  {list.map((object) => {
+                  {list.slice(0, SHOWN).map((object) => {
                     const path = `${here}/${object.name}`;
                     return (
                       <Table.Tr key={object.name}>
                         <Table.Td>
                           <Checkbox
                             size="xs"
-                            aria-label={`Select ${object.name}`}
+                            aria-label={t('Select {name}', { name: object.name })}
                             checked={chosen.includes(path)}
                             onChange={() => toggle(path)}
                           />
@@ -179,79 +280,168 @@ function Folder({ target, vault, snapshot }: { target: string; vault: string; sn
                         <Table.Td>
                           <Time unix={object.mtime} />
                         </Table.Td>
+                        <Table.Td ta="right">
+                          <Button
+                            size="compact-xs"
+                            variant="subtle"
+                            aria-label={t('Restore {name}', { name: object.name })}
+                            onClick={() => setRestoring([path])}
+                          >
+                            {t('Restore')}
+                          </Button>
+                        </Table.Td>
                       </Table.Tr>
                     );
                   })}
                 </Table.Tbody>
               </Table>
+              {list.length > SHOWN && (
+                <Text size="sm" c="dimmed" p="xs">
+                  {t('{n} more: search this folder.', { n: list.length - SHOWN })}
+                </Text>
+              )}
             </div>
-          )
-        }
+          );
+        }}
       </Loaded>
     </Stack>
   );
 }
 
+function Snapshots({
+  list,
+  chosen,
+  profile,
+  choose,
+}: {
+  list: Snapshot[];
+  chosen: Snapshot;
+  profile: Profile;
+  choose: (snapshot: string) => void;
+}) {
+  const [item, setItem] = useParam('where');
+  const [calendar, setCalendar] = useState(false);
+  const name = (source: string) => profile.Sources[source]?.Description ?? t('unknown item');
+  const items = [...new Set(list.map((s) => s.Source))];
+  const shown = useMemo(() => list.filter((s) => !item || s.Source === item), [list, item]);
+  return (
+    <Stack gap="xs">
+      <Group gap="xs" align="flex-end">
+        <Select
+          label={t('Snapshot')}
+          w={440}
+          maw="100%"
+          searchable
+          value={chosen.Snapshot}
+          data={shown.map((s) => ({
+            value: s.Snapshot,
+            label: `${exact(s.CreateTime)} – ${name(s.Source)}`,
+          }))}
+          onChange={(next) => next && choose(next)}
+        />
+        {items.length > 1 && (
+          <Select
+            label={t('Protected Item')}
+            w={220}
+            value={item}
+            onChange={setItem}
+            data={[
+              { value: '', label: t('All items') },
+              ...items.map((source) => ({ value: source, label: name(source) })),
+            ]}
+          />
+        )}
+        <Button
+          variant="default"
+          size="sm"
+          onClick={() => setCalendar(!calendar)}
+          aria-expanded={calendar}
+          rightSection={<Down size={14} />}
+        >
+          {t('Calendar')}
+        </Button>
+      </Group>
+      {calendar && (
+        <Suspense>
+          <SnapshotCalendar list={shown} chosen={chosen} choose={choose} />
+        </Suspense>
+      )}
+    </Stack>
+  );
+}
+
 export function Browse() {
-  const { username, vault } = useParams({ from: '/shell/accounts/$username/vaults/$vault' });
-  const search = useSearch({ from: '/shell/accounts/$username/vaults/$vault' });
+  const { username = '', vault = '' } = useParams({ strict: false });
+  const [wanted] = useParam('snapshot');
   const navigate = useNavigate();
+  const client = useQueryClient();
   const profile = useProfile(username);
   const connections = useConnections();
   const target = anyConnection(connections.data ?? {}, username);
   const snapshots = useSnapshots(target, vault);
-  const name = profile.data?.Profile.Destinations[vault]?.Description ?? vault;
-  const sources = profile.data?.Profile.Sources ?? {};
-  const chosen = snapshots.data?.find((s) => s.Snapshot === search.snapshot) ?? snapshots.data?.[0];
+  const p = profile.data?.Profile;
+  const name = p?.Destinations[vault]?.Description ?? vault;
+  const chosen = snapshots.data?.find((s) => s.Snapshot === wanted) ?? snapshots.data?.[0];
+  const home = isAdmin()
+    ? { to: '/accounts/$username' as const, params: { username }, search: { tab: 'vaults' } }
+    : { to: '/' as const, search: { tab: 'vaults' } };
+  const choose = (snapshot: string) =>
+    navigate({ to: '/accounts/$username/vaults/$vault', params: { username, vault }, search: { snapshot } });
   return (
     <Page
       title={
         <>
-          {isAdmin() ? (
-            <Anchor component={Link} to={`/accounts/${username}`} inherit c="dimmed">
-              {username}
-            </Anchor>
-          ) : (
-            <Anchor component={Link} to="/" inherit c="dimmed">
-              Home
-            </Anchor>
-          )}{' '}
+          <AnchorLink {...home} inherit c="dimmed">
+            {isAdmin() ? username : t('Home')}
+          </AnchorLink>{' '}
           / {name}
         </>
       }
+      aside={
+        chosen &&
+        target &&
+        (isAdmin() || !p?.Policy?.PreventDeleteSingleSnapshots) && (
+          <DangerButton
+            label={t('Delete snapshot')}
+            title={t('Delete snapshot')}
+            text={t('The backup of {time} is deleted from the vault. This can not be undone.', {
+              time: exact(chosen.CreateTime),
+            })}
+            run={async () => {
+              await call(`${base()}/dispatcher/delete-snapshot`, {
+                TargetID: target,
+                DestinationID: vault,
+                SnapshotID: chosen.Snapshot,
+              });
+              await client.invalidateQueries({ queryKey: ['snapshots', vault] });
+              navigate({ to: '/jobs' });
+            }}
+          />
+        )
+      }
     >
       {connections.data && !target ? (
-        <Alert color="orange" variant="light" title="No device is on line">
-          Only the account's own devices can read its vaults. Start the agent on one of them.
+        <Alert color="orange" variant="light" title={t('No device is on line')}>
+          {t("Only the account's own devices can read its vaults. Start the agent on one of them.")}
         </Alert>
       ) : (
         <Loaded query={snapshots}>
           {(list) =>
-            !chosen || !target ? (
-              <Empty>No snapshots yet. Run a backup into this vault first.</Empty>
+            !chosen || !target || !p ? (
+              <Empty>{t('No snapshots yet. Run a backup into this vault first.')}</Empty>
             ) : (
               <>
-                <Select
-                  label="Snapshot"
-                  maw={460}
-                  allowDeselect={false}
-                  value={chosen.Snapshot}
-                  data={list.map((s) => ({
-                    value: s.Snapshot,
-                    label: `${exact(s.CreateTime)} – ${sources[s.Source]?.Description ?? 'unknown item'}`,
-                  }))}
-                  onChange={(snapshot) =>
-                    snapshot &&
-                    navigate({
-                      to: '/accounts/$username/vaults/$vault',
-                      params: { username, vault },
-                      search: { snapshot },
-                    })
-                  }
+                <Snapshots list={list} chosen={chosen} profile={p} choose={choose} />
+                <Folder
+                  key={chosen.Snapshot}
+                  profile={p}
+                  connections={connections.data ?? {}}
+                  target={target}
+                  vault={vault}
+                  snapshot={chosen}
                 />
-                <Folder key={chosen.Snapshot} target={target} vault={vault} snapshot={chosen} />
                 <Text size="xs" c="dimmed">
-                  Read through the account's device; the server holds no key.
+                  {t("Read through the account's device; the server holds no key.")}
                 </Text>
               </>
             )

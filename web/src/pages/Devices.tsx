@@ -1,77 +1,275 @@
-import { Button, Table } from '@mantine/core';
-import { useMutation, useQueryClient } from '@tanstack/react-query';
-import { Link } from '@tanstack/react-router';
+import { Button, Group, Modal, PasswordInput, Select, Stack, Tabs, Text, TextInput } from '@mantine/core';
+import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { Link, useNavigate } from '@tanstack/react-router';
+import { type FormEvent, useState } from 'react';
 import { call } from '../api/client';
-import { isAdmin, useConnections } from '../api/queries';
-import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
+import { base, isAdmin, lobbyQuery, useConnections, useProfile, useProfiles } from '../api/queries';
+import { session } from '../api/session';
+import type { LiveConnection, LobbyDevice } from '../api/types';
+import { DangerButton } from '../components/Danger';
+import { type Column, DataTable } from '../components/DataTable';
+import { Plus } from '../components/icons';
+import { ButtonLink } from '../components/links';
+import { Actions, Failure, Loaded, Page, Time } from '../components/parts';
+import { t } from '../i18n';
+import { useParam } from '../lib/search';
 
-export function Devices() {
+const system = (c: Pick<LiveConnection, 'ReportedPlatform' | 'ReportedPlatformVersion'>) =>
+  [c.ReportedPlatformVersion?.distribution, c.ReportedPlatformVersion?.version].filter(Boolean).join(' ') ||
+  c.ReportedPlatform;
+
+type Row = { id: string; name: string; connection: LiveConnection };
+
+function Connected() {
   const connections = useConnections();
+  const admin = isAdmin();
+  const profiles = useProfiles(admin);
+  const own = useProfile(session()?.username ?? '', !admin);
   const client = useQueryClient();
-  const base = isAdmin() ? '/api/v1/admin' : '/api/v1/user/web';
   const drop = useMutation({
-    mutationFn: (id: string) => call(`${base}/dispatcher/drop-connection`, { TargetID: id }),
+    mutationFn: (id: string) => call(`${base()}/dispatcher/drop-connection`, { TargetID: id }),
     onSettled: () => client.invalidateQueries({ queryKey: ['connections'] }),
   });
+  const nameOf = (c: LiveConnection) => {
+    const profile = admin ? profiles.data?.[c.Username] : own.data?.Profile;
+    return profile?.Devices[c.DeviceID]?.FriendlyName || c.DeviceID.slice(0, 12);
+  };
+  const columns: Column<Row>[] = [
+    { key: 'device', label: t('Device'), width: 200, value: (r) => r.name },
+    {
+      key: 'account',
+      label: t('Account'),
+      width: 180,
+      value: (r) => r.connection.Username,
+      cell: (r) =>
+        admin ? (
+          <Link
+            to="/accounts/$username"
+            params={{ username: r.connection.Username }}
+            search={{ tab: 'devices' }}
+          >
+            {r.connection.Username}
+          </Link>
+        ) : (
+          r.connection.Username
+        ),
+    },
+    { key: 'system', label: t('System'), width: 200, value: (r) => system(r.connection) },
+    { key: 'version', label: t('Version'), width: 100, value: (r) => r.connection.ReportedVersion },
+    { key: 'address', label: t('Address'), width: 150, value: (r) => r.connection.IPAddress ?? '' },
+    {
+      key: 'since',
+      label: t('Since'),
+      width: 130,
+      descending: true,
+      value: (r) => r.connection.ConnectionTime,
+      cell: (r) => <Time unix={r.connection.ConnectionTime} />,
+    },
+    {
+      key: 'zone',
+      label: t('Time zone'),
+      width: 150,
+      hidden: true,
+      value: (r) => r.connection.DeviceTimeZone ?? '',
+    },
+    { key: 'id', label: t('Device ID'), width: 260, hidden: true, value: (r) => r.connection.DeviceID },
+    { key: 'connection', label: t('Connection ID'), width: 290, hidden: true, value: (r) => r.id },
+    {
+      key: 'actions',
+      label: '',
+      width: 110,
+      right: true,
+      value: () => '',
+      cell: (r) => (
+        <Button size="compact-sm" variant="subtle" color="gray" onClick={() => drop.mutate(r.id)}>
+          {t('Reconnect')}
+        </Button>
+      ),
+    },
+  ];
   return (
-    <Page title={isAdmin() ? 'Connected devices' : 'Devices on line'}>
+    <>
       <Failure error={drop.error} />
       <Loaded query={connections}>
-        {(data) =>
-          Object.keys(data).length === 0 ? (
-            <Empty>No device is on line. A device appears here as soon as its agent runs.</Empty>
-          ) : (
-            <Table.ScrollContainer minWidth={680}>
-              <Table highlightOnHover verticalSpacing={6}>
-                <Table.Thead>
-                  <Table.Tr>
-                    <Table.Th>Account</Table.Th>
-                    <Table.Th>Device</Table.Th>
-                    <Table.Th>System</Table.Th>
-                    <Table.Th>Address</Table.Th>
-                    <Table.Th>Since</Table.Th>
-                    <Table.Th />
-                  </Table.Tr>
-                </Table.Thead>
-                <Table.Tbody>
-                  {Object.entries(data).map(([id, c]) => (
-                    <Table.Tr key={id}>
-                      <Table.Td>
-                        {isAdmin() ? (
-                          <Link to="/accounts/$username" params={{ username: c.Username }}>
-                            {c.Username}
-                          </Link>
-                        ) : (
-                          c.Username
-                        )}
-                      </Table.Td>
-                      <Table.Td ff="monospace">{c.DeviceID.slice(0, 12)}</Table.Td>
-                      <Table.Td>
-                        {c.ReportedPlatformVersion?.distribution} {c.ReportedPlatformVersion?.version} (
-                        {c.ReportedPlatform})
-                      </Table.Td>
-                      <Table.Td>{c.IPAddress}</Table.Td>
-                      <Table.Td>
-                        <Time unix={c.ConnectionTime} />
-                      </Table.Td>
-                      <Table.Td ta="right">
-                        <Button
-                          size="compact-sm"
-                          variant="subtle"
-                          color="gray"
-                          onClick={() => drop.mutate(id)}
-                        >
-                          Reconnect
-                        </Button>
-                      </Table.Td>
-                    </Table.Tr>
-                  ))}
-                </Table.Tbody>
-              </Table>
-            </Table.ScrollContainer>
-          )
-        }
+        {(data) => (
+          <DataTable
+            name="devices"
+            label={t('devices')}
+            rows={Object.entries(data).map(([id, connection]) => ({
+              id,
+              connection,
+              name: nameOf(connection),
+            }))}
+            columns={columns}
+            id={(r) => r.id}
+            empty={t('No device is on line. A device appears here as soon as its agent runs.')}
+          />
+        )}
       </Loaded>
+    </>
+  );
+}
+
+function Register({ device, close }: { device: LobbyDevice; close: () => void }) {
+  const names = useQuery({ queryKey: ['names'], queryFn: () => call<string[]>('/api/v1/admin/list-users') });
+  const navigate = useNavigate();
+  const client = useQueryClient();
+  const [name, setName] = useState<string | null>(null);
+  const [password, setPassword] = useState('');
+  const [code, setCode] = useState('');
+  const register = useMutation({
+    mutationFn: () =>
+      call('/api/v1/admin/installation/dispatch/register-device', {
+        DeviceID: device.DeviceID,
+        TargetUser: name ?? '',
+        TargetPassword: password,
+        TargetTOTPCode: code || undefined,
+      }),
+    onSuccess: async () => {
+      await client.invalidateQueries({ queryKey: ['lobby'] });
+      navigate({ to: '/accounts/$username', params: { username: name ?? '' }, search: { tab: 'devices' } });
+    },
+  });
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    register.mutate();
+  };
+  return (
+    <Modal opened onClose={close} title={t("Register '{name}'", { name: device.FriendlyName })}>
+      <form onSubmit={submit}>
+        <Stack gap="sm">
+          <Failure error={register.error} />
+          <Select
+            label={t('Account')}
+            required
+            searchable
+            limit={50}
+            data={names.data ?? []}
+            value={name}
+            onChange={setName}
+          />
+          <PasswordInput
+            label={t('Password of the account')}
+            required
+            autoComplete="off"
+            value={password}
+            onChange={(e) => setPassword(e.currentTarget.value)}
+          />
+          <TextInput
+            label={t('One-time code')}
+            description={t('Where the account asks for one')}
+            inputMode="numeric"
+            autoComplete="off"
+            value={code}
+            onChange={(e) => setCode(e.currentTarget.value)}
+          />
+          <Actions close={close} action={t('Register')} busy={register.isPending} disabled={!name} />
+        </Stack>
+      </form>
+    </Modal>
+  );
+}
+
+function Lobby() {
+  const lobby = useQuery(lobbyQuery());
+  const client = useQueryClient();
+  const [chosen, setChosen] = useState<LobbyDevice | null>(null);
+  const columns: Column<LobbyDevice>[] = [
+    { key: 'name', label: t('Device'), width: 200, value: (d) => d.FriendlyName },
+    { key: 'system', label: t('System'), width: 200, value: system },
+    { key: 'version', label: t('Version'), width: 100, value: (d) => d.ReportedVersion },
+    { key: 'address', label: t('Address'), width: 150, value: (d) => d.IPAddress ?? '' },
+    {
+      key: 'since',
+      label: t('Waiting since'),
+      width: 140,
+      value: (d) => d.ConnectionTime,
+      cell: (d) => <Time unix={d.ConnectionTime} />,
+    },
+    { key: 'id', label: t('Device ID'), width: 260, hidden: true, value: (d) => d.DeviceID },
+    {
+      key: 'actions',
+      label: '',
+      width: 210,
+      right: true,
+      value: () => '',
+      cell: (d) => (
+        <Group gap={4} justify="flex-end" wrap="nowrap">
+          <Button size="compact-sm" variant="light" onClick={() => setChosen(d)}>
+            {t('Register')}
+          </Button>
+          <DangerButton
+            label={t('Send away')}
+            title={t('Send away')}
+            text={t("'{name}' is disconnected. It may come back.", { name: d.FriendlyName })}
+            run={async () => {
+              await call('/api/v1/admin/installation/dispatch/drop-connection', { DeviceID: d.DeviceID });
+              await client.invalidateQueries({ queryKey: ['lobby'] });
+            }}
+          />
+        </Group>
+      ),
+    },
+  ];
+  return (
+    <>
+      {chosen && <Register device={chosen} close={() => setChosen(null)} />}
+      <Loaded query={lobby}>
+        {(data) => (
+          <DataTable
+            name="lobby"
+            label={t('waiting devices')}
+            rows={Object.values(data)}
+            columns={columns}
+            id={(d) => d.DeviceID}
+            empty={
+              <Stack gap={4} align="center">
+                <Text size="sm">{t('Nobody waits. A machine waits here after this command:')}</Text>
+                <code>encke agent lobby --server {location.origin}</code>
+              </Stack>
+            }
+          />
+        )}
+      </Loaded>
+    </>
+  );
+}
+
+export function Devices() {
+  const [tab] = useParam('tab');
+  const navigate = useNavigate();
+  if (!isAdmin()) {
+    return (
+      <Page title={t('Devices on line')}>
+        <Connected />
+      </Page>
+    );
+  }
+  return (
+    <Page
+      title={t('Devices')}
+      aside={
+        <ButtonLink to="/install" leftSection={<Plus size={14} />}>
+          {t('Add a device')}
+        </ButtonLink>
+      }
+    >
+      <Tabs
+        value={tab === 'lobby' ? 'lobby' : 'connected'}
+        onChange={(next) => navigate({ to: '.', search: next === 'lobby' ? { tab: 'lobby' } : {} })}
+        keepMounted={false}
+      >
+        <Tabs.List mb="sm">
+          <Tabs.Tab value="connected">{t('On line')}</Tabs.Tab>
+          <Tabs.Tab value="lobby">{t('Lobby')}</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="connected">
+          <Connected />
+        </Tabs.Panel>
+        <Tabs.Panel value="lobby">
+          <Lobby />
+        </Tabs.Panel>
+      </Tabs>
     </Page>
   );
 }

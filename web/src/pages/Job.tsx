@@ -1,34 +1,48 @@
-import { Anchor, Button, Card, Group, Progress, SegmentedControl, SimpleGrid, Text } from '@mantine/core';
+import { Button, Group, Progress, SegmentedControl, SimpleGrid, Text } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { Link, useParams } from '@tanstack/react-router';
-import { type ReactNode, useState } from 'react';
-import { abandonJob, cancelJob, isAdmin, isRunning, useJob, useJobLog, useProfile } from '../api/queries';
+import { callText } from '../api/client';
+import {
+  abandonJob,
+  base,
+  cancelJob,
+  isAdmin,
+  isRunning,
+  useJob,
+  useJobLog,
+  useProfile,
+} from '../api/queries';
 import type { Job } from '../api/types';
-import { Empty, Failure, Loaded, Page, Section, StatusBadge, Time } from '../components/parts';
-import { bytes, className, duration, exact } from '../lib/format';
-
-function Fact({ label, children }: { label: string; children: ReactNode }) {
-  return (
-    <div>
-      <Text size="xs" c="dimmed">
-        {label}
-      </Text>
-      <Text component="div" size="sm">
-        {children}
-      </Text>
-    </div>
-  );
-}
+import { DangerButton } from '../components/Danger';
+import { AnchorLink } from '../components/links';
+import {
+  CopyIcon,
+  Empty,
+  Fact,
+  Failure,
+  Loaded,
+  Page,
+  Section,
+  StatusBadge,
+  Time,
+} from '../components/parts';
+import { t } from '../i18n';
+import { bytes, className, clock, count, download, duration, exact } from '../lib/format';
+import { useParam } from '../lib/search';
 
 function Running({ job }: { job: Job }) {
   const done = job.Progress?.ItemsDone ?? 0;
   const total = Math.max(job.Progress?.ItemsTotal ?? 0, 1);
   return (
     <div>
-      <Progress value={Math.min(100, (done / total) * 100)} animated aria-label="Progress" />
+      <Progress value={Math.min(100, (done / total) * 100)} animated aria-label={t('Progress')} />
       <Text size="sm" mt={6} data-testid="progress">
-        {done.toLocaleString()} of {total.toLocaleString()} files found so far,{' '}
-        {bytes(job.Progress?.BytesDone ?? 0)} read, {bytes(job.UploadSize)} uploaded
+        {t('{done} of {total} files found so far, {read} read, {sent} uploaded', {
+          done: count(done),
+          total: count(total),
+          read: bytes(job.Progress?.BytesDone ?? 0),
+          sent: bytes(job.UploadSize),
+        })}
       </Text>
     </div>
   );
@@ -36,31 +50,47 @@ function Running({ job }: { job: Job }) {
 
 function Log({ job }: { job: Job }) {
   const log = useJobLog(job.GUID, isRunning(job));
-  const [least, setLeast] = useState('All');
-  const shown = { All: 'DIWE', Warnings: 'WE', Errors: 'E' }[least] ?? 'DIWE';
+  const [least, setLeast] = useParam('show');
+  const shown = { warnings: 'WE', errors: 'E' }[least] ?? 'DIWE';
+  const save = useMutation({
+    mutationFn: () => callText(`${base()}/get-job-log`, { JobID: job.GUID }),
+    onSuccess: (text) => download(`${job.GUID}.log`, text, 'text/plain'),
+  });
   return (
-    <Section title="Log">
-      <SegmentedControl
-        size="xs"
-        data={['All', 'Warnings', 'Errors']}
-        value={least}
-        onChange={setLeast}
-        w="fit-content"
-        aria-label="Severity"
-      />
+    <Section
+      title={t('Log')}
+      aside={
+        <>
+          <SegmentedControl
+            data={[
+              { value: '', label: t('All') },
+              { value: 'warnings', label: t('Warnings') },
+              { value: 'errors', label: t('Errors') },
+            ]}
+            value={least}
+            onChange={setLeast}
+            aria-label={t('Severity')}
+          />
+          <Button variant="default" onClick={() => save.mutate()} loading={save.isPending}>
+            {t('Download')}
+          </Button>
+        </>
+      }
+    >
+      <Failure error={save.error} />
       <Loaded query={log}>
         {(entries) => {
           const lines = entries.filter((e) => shown.includes(e.Severity));
-          if (lines.length === 0) return <Empty>Nothing to show.</Empty>;
+          if (lines.length === 0) return <Empty>{t('Nothing to show.')}</Empty>;
           return (
-            <Card withBorder padding="sm" className="log" role="log">
+            <div className="card log" role="log" tabIndex={0}>
               {lines.map((entry, at) => (
                 <div key={at} className={entry.Severity}>
-                  <time title={exact(entry.Time)}>{new Date(entry.Time * 1000).toLocaleTimeString()}</time>
+                  <time title={exact(entry.Time)}>{clock(entry.Time)}</time>
                   {entry.Message}
                 </div>
               ))}
-            </Card>
+            </div>
           );
         }}
       </Loaded>
@@ -76,15 +106,22 @@ function Parts({ job }: { job: Job }) {
   return (
     <>
       {job.DeviceID && (
-        <Fact label="Device">
+        <Fact label={t('Device')}>
           {profile?.Devices[job.DeviceID]?.FriendlyName || job.DeviceID.slice(0, 12)}
         </Fact>
       )}
       {job.SourceGUID && (
-        <Fact label="Protected Item">{profile?.Sources[job.SourceGUID]?.Description || job.SourceGUID}</Fact>
+        <Fact label={t('Protected Item')}>
+          <Link
+            to="/accounts/$username/items/$item"
+            params={{ username: job.Username, item: job.SourceGUID }}
+          >
+            {profile?.Sources[job.SourceGUID]?.Description || job.SourceGUID}
+          </Link>
+        </Fact>
       )}
       {job.DestinationGUID && (
-        <Fact label="Storage Vault">
+        <Fact label={t('Storage Vault')}>
           <Link to="/accounts/$username/vaults/$vault" params={params} search={search}>
             {profile?.Destinations[job.DestinationGUID]?.Description || job.DestinationGUID}
           </Link>
@@ -95,7 +132,7 @@ function Parts({ job }: { job: Job }) {
 }
 
 export function JobPage() {
-  const { id } = useParams({ from: '/shell/jobs/$id' });
+  const { id = '' } = useParams({ strict: false });
   const query = useJob(id);
   const client = useQueryClient();
   const refresh = () => client.invalidateQueries({ queryKey: ['job', id] });
@@ -108,21 +145,26 @@ export function JobPage() {
           title={
             <Group gap="sm">
               <span>
-                <Anchor component={Link} to="/jobs" inherit c="dimmed">
-                  Jobs
-                </Anchor>{' '}
+                <AnchorLink to="/jobs" inherit c="dimmed">
+                  {t('Jobs')}
+                </AnchorLink>{' '}
                 / {className(job.Classification)}
               </span>
               <StatusBadge status={job.Status} />
+              <CopyIcon value={job.GUID} label={t('Copy the job ID')} />
             </Group>
           }
           aside={
             isRunning(job) && (
               <>
                 {isAdmin() && (
-                  <Button variant="default" onClick={() => abandon.mutate(job)} loading={abandon.isPending}>
-                    Abandon
-                  </Button>
+                  <DangerButton
+                    label={t('Abandon')}
+                    button={{ variant: 'default', size: 'xs', color: 'gray' }}
+                    title={t('Abandon the job')}
+                    text={t('Only the record ends. Use it where the device will never report again.')}
+                    run={() => abandon.mutateAsync(job)}
+                  />
                 )}
                 <Button
                   color="red"
@@ -130,7 +172,7 @@ export function JobPage() {
                   onClick={() => cancel.mutate(job)}
                   loading={cancel.isPending}
                 >
-                  Cancel job
+                  {t('Cancel job')}
                 </Button>
               </>
             )
@@ -138,8 +180,8 @@ export function JobPage() {
         >
           <Failure error={cancel.error ?? abandon.error} />
           {isRunning(job) && <Running job={job} />}
-          <SimpleGrid cols={{ base: 2, sm: 3, lg: 5 }}>
-            <Fact label="Account">
+          <SimpleGrid cols={{ base: 2, sm: 3, lg: 5 }} className="card">
+            <Fact label={t('Account')}>
               {isAdmin() ? (
                 <Link to="/accounts/$username" params={{ username: job.Username }}>
                   {job.Username}
@@ -149,17 +191,17 @@ export function JobPage() {
               )}
             </Fact>
             <Parts job={job} />
-            <Fact label="Started">
+            <Fact label={t('Started')}>
               <Time unix={job.StartTime} />
             </Fact>
-            <Fact label="Took">{duration((job.EndTime || Date.now() / 1000) - job.StartTime)}</Fact>
-            <Fact label="Files">{job.TotalFiles.toLocaleString()}</Fact>
-            <Fact label="Folders">{job.TotalDirectories.toLocaleString()}</Fact>
-            <Fact label="Size">{bytes(job.TotalSize)}</Fact>
-            <Fact label="Uploaded">{bytes(job.UploadSize)}</Fact>
-            <Fact label="Downloaded">{bytes(job.DownloadSize)}</Fact>
-            <Fact label="Vault size">{bytes(job.DestinationSizeEnd?.Size ?? 0)}</Fact>
-            <Fact label="Snapshot">{job.SnapshotID ? job.SnapshotID.slice(0, 8) : '–'}</Fact>
+            <Fact label={t('Took')}>{duration((job.EndTime || Date.now() / 1000) - job.StartTime)}</Fact>
+            <Fact label={t('Files')}>{count(job.TotalFiles)}</Fact>
+            <Fact label={t('Folders')}>{count(job.TotalDirectories)}</Fact>
+            <Fact label={t('Size')}>{bytes(job.TotalSize)}</Fact>
+            <Fact label={t('Uploaded')}>{bytes(job.UploadSize)}</Fact>
+            <Fact label={t('Downloaded')}>{bytes(job.DownloadSize)}</Fact>
+            <Fact label={t('Vault size')}>{bytes(job.DestinationSizeEnd?.Size ?? 0)}</Fact>
+            <Fact label={t('Snapshot')}>{job.SnapshotID ? job.SnapshotID.slice(0, 8) : '–'}</Fact>
           </SimpleGrid>
           <Log job={job} />
         </Page>

@@ -1,60 +1,117 @@
-import { SegmentedControl, TextInput } from '@mantine/core';
-import { useNavigate, useSearch } from '@tanstack/react-router';
-import { isAdmin, isRunning, useJobs } from '../api/queries';
-import type { Job } from '../api/types';
+import { Button, Collapse, Group, Select } from '@mantine/core';
+import { useQuery } from '@tanstack/react-query';
+import { useMemo, useState } from 'react';
+import { isAdmin, isRunning, searchJobs, useJobs } from '../api/queries';
+import type { Job, SearchClause } from '../api/types';
 import { JobTable } from '../components/JobTable';
 import { Loaded, Page } from '../components/parts';
-import { className, matches, statusName } from '../lib/format';
+import { SearchBuilder } from '../components/SearchBuilder';
+import { t } from '../i18n';
+import { clauseOf, clauseText, group, newClause, rule } from '../lib/clauses';
+import { useParam } from '../lib/search';
 
-const FILTERS: Record<string, (job: Job) => boolean> = {
-  All: () => true,
-  Running: isRunning,
-  Success: (job) => job.Status < 6000,
-  Warning: (job) => job.Status === 7001,
-  Failed: (job) => job.Status >= 7000 && job.Status !== 7001,
+const SHOWN: Record<string, (job: Job) => boolean> = {
+  running: isRunning,
+  success: (job) => job.Status < 6000,
+  warning: (job) => job.Status === 7001,
+  failed: (job) => job.Status >= 7000 && ![7001, 7005, 7006].includes(job.Status),
 };
 
+/** Days that the list looks back; three come with the live list. */
+const SPANS = ['3', '7', '30', '90', '365'];
+
 export function Jobs() {
-  const jobs = useJobs();
-  const { q: words = '', show: filter = 'All' } = useSearch({ from: '/shell/jobs' });
-  const navigate = useNavigate();
-  const go = (q: string, show: string) =>
-    navigate({
-      to: '/jobs',
-      search: { ...(q ? { q } : {}), ...(show === 'All' ? {} : { show }) },
-      replace: true,
-    });
-  const setFilter = (show: string) => go(words, show);
-  const setWords = (q: string) => go(q, filter);
+  const [show, setShow] = useParam('show');
+  const [path, setPath] = useParam('path', { keep: true });
+  const [days, setDays] = useParam('day');
+  const [item] = useParam('where');
+  const own = path ? clauseOf(path) : null;
+  const [draft, setDraft] = useState<SearchClause>(() => own ?? group('and', [newClause()]));
+  const [building, setBuilding] = useState(own !== null);
+  const span = isAdmin() ? days || '3' : days || '365';
+  // The list of the last days is live; anything else is a search of its own.
+  const searched = own !== null || item !== '' || (isAdmin() && span !== '3');
+  const from = useMemo(() => Math.floor(Date.now() / 60_000) * 60 - Number(span) * 86_400, [span]);
+  const query = useMemo(() => {
+    const parts: SearchClause[] = [rule('StartTime', 'int_gte', from)];
+    if (item) parts.push(rule('SourceGUID', 'str_eq', item));
+    const asked = path ? clauseOf(path) : null;
+    if (asked) parts.push(asked);
+    return group('and', parts);
+  }, [from, item, path]);
+  const live = useJobs();
+  const found = useQuery({
+    queryKey: ['jobs', 'search', clauseText(query)],
+    enabled: searched,
+    queryFn: () => searchJobs(query),
+  });
+  const jobs = searched ? found : live;
   return (
     <Page
-      title={isAdmin() ? 'Job history, last 3 days' : 'Job history'}
+      title={t('Job history')}
       aside={
-        <>
-          <SegmentedControl
-            size="xs"
-            data={Object.keys(FILTERS)}
-            value={filter}
-            onChange={setFilter}
-            aria-label="Status"
-          />
-          <TextInput
-            placeholder="Search"
-            aria-label="Search jobs"
-            value={words}
-            onChange={(e) => setWords(e.currentTarget.value)}
-          />
-        </>
+        <Button
+          variant={building ? 'light' : 'default'}
+          onClick={() => setBuilding(!building)}
+          aria-expanded={building}
+        >
+          {t('Search builder')}
+        </Button>
       }
     >
+      <Collapse expanded={building}>
+        {building && (
+          <div className="card">
+            <SearchBuilder clause={draft} set={setDraft} />
+            <Group gap="xs" mt="sm">
+              <Button onClick={() => setPath(clauseText(draft))} loading={found.isFetching && own !== null}>
+                {t('Find')}
+              </Button>
+              <Button
+                variant="default"
+                onClick={() => {
+                  setPath(null);
+                  setDraft(group('and', [newClause()]));
+                }}
+              >
+                {t('Clear')}
+              </Button>
+            </Group>
+          </div>
+        )}
+      </Collapse>
       <Loaded query={jobs}>
         {(data) => (
           <JobTable
-            jobs={data
-              .filter(FILTERS[filter] ?? (() => true))
-              .filter((j) =>
-                matches(words, j.Username, className(j.Classification), statusName(j.Status), j.GUID),
-              )}
+            jobs={data.filter(
+              (job) => (SHOWN[show] ?? (() => true))(job) && (isAdmin() || job.StartTime >= from),
+            )}
+            aside={
+              <>
+                <Select
+                  size="xs"
+                  w={140}
+                  aria-label={t('Status')}
+                  value={show}
+                  onChange={setShow}
+                  data={[
+                    { value: '', label: t('All') },
+                    { value: 'running', label: t('Running') },
+                    { value: 'success', label: t('Success') },
+                    { value: 'warning', label: t('Warning') },
+                    { value: 'failed', label: t('Failed') },
+                  ]}
+                />
+                <Select
+                  size="xs"
+                  w={150}
+                  aria-label={t('Time')}
+                  value={span}
+                  onChange={setDays}
+                  data={SPANS.map((value) => ({ value, label: t('Last {n} days', { n: value }) }))}
+                />
+              </>
+            }
           />
         )}
       </Loaded>

@@ -1,0 +1,253 @@
+// The table of every list: search, sorting, choice of columns, export, and only the rows in view exist.
+import { ActionIcon, Checkbox, Group, Menu, Table, Text, TextInput, Tooltip } from '@mantine/core';
+import { useLocalStorage } from '@mantine/hooks';
+import { useNavigate } from '@tanstack/react-router';
+import { useVirtualizer } from '@tanstack/react-virtual';
+import { type KeyboardEvent, type ReactNode, useMemo, useRef, useState } from 'react';
+import { t } from '../i18n';
+import { count, csv, download, matches } from '../lib/format';
+import { useParam } from '../lib/search';
+import { Columns, Download } from './icons';
+import { Empty } from './parts';
+
+export type Column<T> = {
+  key: string;
+  label: string;
+  /** What is sorted, searched and exported. */
+  value: (row: T) => string | number;
+  cell?: (row: T) => ReactNode;
+  right?: boolean;
+  /** Width in pixels; columns share what is left over. */
+  width?: number;
+  /** Not shown until somebody wants it. */
+  hidden?: boolean;
+  /** Newest or largest first. */
+  descending?: boolean;
+};
+
+const ROW = 36;
+
+export function DataTable<T>({
+  name,
+  label,
+  rows,
+  columns,
+  id,
+  empty,
+  aside,
+  open,
+  sort: firstSort,
+  limit,
+  plain,
+}: {
+  /** Under which the choice of columns is kept. */
+  name: string;
+  /** What the rows are, such as `accounts`. */
+  label: string;
+  rows: T[];
+  columns: Column<T>[];
+  id: (row: T) => string;
+  empty: ReactNode;
+  aside?: ReactNode;
+  /** What Enter on a row does. */
+  open?: (row: T) => void;
+  sort?: string;
+  limit?: number;
+  /** Without search and tools, as part of another page. */
+  plain?: boolean;
+}) {
+  const navigate = useNavigate();
+  const [words, setWords] = useParam('q');
+  const [sort] = useParam('sort');
+  const [changed, setChanged] = useLocalStorage<Record<string, boolean>>({
+    key: `encke-columns-${name}`,
+    defaultValue: {},
+    getInitialValueInEffect: false,
+  });
+  const box = useRef<HTMLDivElement>(null);
+  const [active, setActive] = useState(-1);
+  const shownColumns = columns.filter((c, i) => i === 0 || (changed[c.key] ?? !c.hidden));
+
+  const [key, backwards] = (plain ? '' : sort).startsWith('-')
+    ? [sort.slice(1), true]
+    : [plain ? '' : sort, false];
+  const sorted = columns.find((c) => c.key === (key || (firstSort ?? columns[0]?.key)));
+  const reverse = backwards !== (sorted?.descending ?? false);
+  const found = useMemo(() => {
+    const wanted =
+      plain || words.trim() === ''
+        ? [...rows]
+        : rows.filter((row) => matches(words, ...columns.map((c) => String(c.value(row)))));
+    if (sorted) {
+      const keyed = wanted.map((row) => [sorted.value(row), row] as const);
+      const collator = new Intl.Collator(undefined, { numeric: true });
+      keyed.sort(([a], [b]) =>
+        typeof a === 'number' && typeof b === 'number' ? a - b : collator.compare(String(a), String(b)),
+      );
+      if (reverse) keyed.reverse();
+      return keyed.map(([, row]) => row).slice(0, limit);
+    }
+    return wanted.slice(0, limit);
+  }, [rows, columns, words, sorted, reverse, limit, plain]);
+
+  const virtual = useVirtualizer({
+    count: found.length,
+    getScrollElement: () => box.current,
+    estimateSize: () => ROW,
+    overscan: 12,
+    initialRect: { width: 800, height: 600 },
+  });
+  const shown = virtual.getVirtualItems();
+  const above = shown[0]?.start ?? 0;
+  const below = Math.max(0, virtual.getTotalSize() - (shown.at(-1)?.end ?? 0));
+  const least = shownColumns.reduce((sum, c) => sum + (c.width ?? 140), 0);
+
+  const sortBy = (column: Column<T>) => {
+    const next = sorted?.key === column.key && !backwards ? `-${column.key}` : column.key;
+    navigate({ to: '.', search: (old) => ({ ...old, sort: next }), replace: true });
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key === 'ArrowDown' || event.key === 'ArrowUp') {
+      const next = Math.min(found.length - 1, Math.max(0, active + (event.key === 'ArrowDown' ? 1 : -1)));
+      event.preventDefault();
+      setActive(next);
+      virtual.scrollToIndex(next);
+    } else if (event.key === 'Enter' && event.target === box.current) {
+      const row = found[active];
+      if (row) open?.(row);
+    }
+  };
+  const save = () => {
+    const head = shownColumns.map((c) => c.label);
+    download(`${name}.csv`, csv([head, ...found.map((row) => shownColumns.map((c) => c.value(row)))]));
+  };
+
+  return (
+    <div>
+      {!plain && (
+        <Group gap="xs" mb="xs" className="tools">
+          <TextInput
+            size="xs"
+            w={220}
+            placeholder={t('Search')}
+            aria-label={t('Search {what}', { what: label })}
+            value={words}
+            onChange={(e) => setWords(e.currentTarget.value)}
+            data-search
+          />
+          {aside}
+          <Group gap={4} ml="auto">
+            <Text size="xs" c="dimmed" aria-live="polite">
+              {found.length === rows.length
+                ? count(rows.length)
+                : t('{n} of {all}', { n: found.length, all: rows.length })}
+            </Text>
+            <Menu position="bottom-end" closeOnItemClick={false}>
+              <Menu.Target>
+                <Tooltip label={t('Columns')}>
+                  <ActionIcon aria-label={t('Columns')}>
+                    <Columns size={16} />
+                  </ActionIcon>
+                </Tooltip>
+              </Menu.Target>
+              <Menu.Dropdown>
+                {columns.slice(1).map((c) => {
+                  const on = changed[c.key] ?? !c.hidden;
+                  return (
+                    <Menu.Item
+                      key={c.key}
+                      role="menuitemcheckbox"
+                      aria-checked={on}
+                      leftSection={<Checkbox.Indicator size="xs" checked={on} />}
+                      onClick={() => setChanged({ ...changed, [c.key]: !on })}
+                    >
+                      {c.label}
+                    </Menu.Item>
+                  );
+                })}
+              </Menu.Dropdown>
+            </Menu>
+            <Tooltip label={t('Save as CSV')}>
+              <ActionIcon aria-label={t('Save as CSV')} onClick={save}>
+                <Download size={16} />
+              </ActionIcon>
+            </Tooltip>
+          </Group>
+        </Group>
+      )}
+      {rows.length === 0 ? (
+        <Empty>{empty}</Empty>
+      ) : found.length === 0 ? (
+        <Empty>{t('Nothing fits the search.')}</Empty>
+      ) : (
+        <div
+          ref={box}
+          className={plain ? 'rows short' : 'rows'}
+          role="region"
+          aria-label={label}
+          tabIndex={0}
+          onKeyDown={onKeyDown}
+        >
+          <Table
+            highlightOnHover
+            verticalSpacing={0}
+            miw={least}
+            layout="fixed"
+            aria-rowcount={found.length + 1}
+          >
+            <colgroup>
+              {shownColumns.map((c) => (
+                <col key={c.key} style={{ width: c.width }} />
+              ))}
+            </colgroup>
+            <Table.Thead>
+              <Table.Tr>
+                {shownColumns.map((c) => {
+                  const on = sorted?.key === c.key;
+                  return (
+                    <Table.Th
+                      key={c.key}
+                      data-end={c.label === '' || undefined}
+                      ta={c.right ? 'right' : undefined}
+                      aria-sort={on ? (reverse ? 'descending' : 'ascending') : undefined}
+                    >
+                      {plain || c.label === '' ? (
+                        c.label
+                      ) : (
+                        <button type="button" className="sort" onClick={() => sortBy(c)}>
+                          {c.label}
+                          {on && <span aria-hidden>{reverse ? ' ↓' : ' ↑'}</span>}
+                        </button>
+                      )}
+                    </Table.Th>
+                  );
+                })}
+              </Table.Tr>
+            </Table.Thead>
+            <Table.Tbody>
+              {above > 0 && <tr aria-hidden style={{ height: above }} />}
+              {shown.map(({ index }) => {
+                const row = found[index];
+                if (row === undefined) return null;
+                return (
+                  <Table.Tr key={id(row)} data-active={index === active || undefined} h={ROW}>
+                    {shownColumns.map((c) => (
+                      <Table.Td
+                        key={c.key}
+                        data-end={c.label === '' || undefined}
+                        ta={c.right ? 'right' : undefined}
+                      >
+                        {c.cell ? c.cell(row) : c.value(row)}
+                      </Table.Td>
+                    ))}
+                  </Table.Tr>
+                );
+              })}
+              {below > 0 && <tr aria-hidden style={{ height: below }} />}
+            </Table.Tbody>
+          </Table>
+        </div>
+      )}
+    </div>
+  );
+}

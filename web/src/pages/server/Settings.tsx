@@ -1,0 +1,463 @@
+// The server's settings: a form for each part, and the whole document for experts.
+import { Button, Group, Stack, Tabs, Text } from '@mantine/core';
+import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { Link, useNavigate } from '@tanstack/react-router';
+import { call } from '../../api/client';
+import { configQuery, useTopLevel } from '../../api/queries';
+import type { BrandingOptions, ServerConfig } from '../../api/types';
+import { BrandingForm } from '../../components/BrandingForm';
+import { DangerButton } from '../../components/Danger';
+import { type Field, FieldList, Fields, SaveBar, useDraft } from '../../components/Fields';
+import { JsonDocument } from '../../components/JsonDocument';
+import { Lines } from '../../components/Lines';
+import { Failure, Loaded, Page, Section } from '../../components/parts';
+import { t } from '../../i18n';
+import { newId } from '../../lib/format';
+import { useParam } from '../../lib/search';
+
+type Props = { doc: ServerConfig; change: (next: ServerConfig) => void };
+
+const on = (path: string, label: string, help?: string): Field => ({ path, label, help, kind: 'switch' });
+
+function General(part: Props) {
+  return (
+    <>
+      <Section title={t('Sessions')}>
+        <Fields
+          {...part}
+          fields={[
+            {
+              path: 'SessionSettings.ExpiredInSeconds',
+              label: t('Sign out after idle time'),
+              help: t('Hours; 0: half an hour'),
+              kind: 'hours',
+              max: 48,
+            },
+          ]}
+        />
+      </Section>
+      <Section title={t('Protection of log-ins')}>
+        <Fields
+          {...part}
+          cols={3}
+          fields={[
+            on('LoginProtection.Enabled', t('Slow down who guesses')),
+            { path: 'LoginProtection.FailureThreshold', label: t('Failures until then'), kind: 'number' },
+            { path: 'LoginProtection.CooldownSeconds', label: t('Pause in seconds'), kind: 'number' },
+          ]}
+        />
+      </Section>
+      <Section title={t('Network')} help={t('Takes effect with the next start of the server.')}>
+        <Fields
+          {...part}
+          fields={[
+            on(
+              'TrustXForwardedFor',
+              t('Believe X-Forwarded-For'),
+              t('Only where a proxy of your own stands before this server'),
+            ),
+          ]}
+        />
+        <FieldList
+          {...part}
+          path="ListenAddresses"
+          add={t('Add address')}
+          empty={t('As the command line says.')}
+          create={() => ({ ListenAddress: ':8060' })}
+          fields={[
+            { path: 'ListenAddress', label: t('Listens at'), help: t('Such as :8060 or 127.0.0.1:8060') },
+            { path: 'AutoSSLDomains', label: t('Domains with certificates made by themselves') },
+            { path: 'SSLCertPath', label: t('File of the certificate') },
+            { path: 'SSLCertKey', label: t('File of its key') },
+          ]}
+        />
+      </Section>
+      <Section
+        title={t('Speed limits')}
+        help={t('The first rule that fits counts; all who fit share the speed.')}
+      >
+        <FieldList
+          {...part}
+          path="IPRateLimit.Rules"
+          add={t('Add limit')}
+          empty={t('No limits.')}
+          create={() => ({ MatchRegex: '', BytesPerSecond: 0 })}
+          fields={[
+            { path: 'MatchRegex', label: t('Addresses that match'), help: t('A regular expression') },
+            { path: 'BytesPerSecond', label: t('Bytes per second'), kind: 'number' },
+          ]}
+        />
+      </Section>
+    </>
+  );
+}
+
+function Roles(part: Props) {
+  return (
+    <>
+      <Section title={t('Accounts and jobs')}>
+        <Fields
+          {...part}
+          fields={[
+            on('AuthenticationRole.RoleEnabled', t('This server keeps accounts')),
+            {
+              path: 'AuthenticationRole.PruneLogsAfterDays',
+              label: t('Keep jobs for'),
+              help: t('Days; 0: 90'),
+              kind: 'number',
+            },
+            on('AuthenticationRole.GenerateMissedBackupEvents', t('Report missed backups')),
+            on('AuthenticationRole.GenerateScheduledEmails', t('Send scheduled reports')),
+            {
+              path: 'AuthenticationRole.GlobalOverrides.RandomDelaySecs',
+              label: t('Random delay of all schedules'),
+              help: t('Spreads the load'),
+              kind: 'hours',
+              max: 5,
+            },
+          ]}
+        />
+      </Section>
+      <Section title={t('Storage Role')}>
+        <Fields
+          {...part}
+          fields={[
+            on('StorageRole.RoleEnabled', t('This server stores data')),
+            {
+              path: 'StorageRole.Storage.LocalcopyPath',
+              label: t('Folder of the buckets'),
+              help: t('Empty: in the folder of the server'),
+            },
+          ]}
+        />
+      </Section>
+      <Section title={t('Other roles')}>
+        <Fields
+          {...part}
+          fields={[
+            on('SoftwareBuildRole.RoleEnabled', t('Build branded clients')),
+            on('SoftwareBuildRole.AllowUnauthenticatedDownloads', t('Downloads without signing in')),
+            on('ConstellationRole.RoleEnabled', t('Watch which buckets are used')),
+            on(
+              'ConstellationRole.DeleteUnusedData',
+              t('Delete unused buckets'),
+              t('Only where every server of the cluster is listed'),
+            ),
+          ]}
+        />
+      </Section>
+    </>
+  );
+}
+
+function Mail(part: Props) {
+  const kind = part.doc.Email?.Mode ?? '';
+  const smtp = kind === 'smtp' || kind === 'smtp-ssl';
+  return (
+    <Section title={t('E-mail')}>
+      <Fields
+        {...part}
+        fields={[
+          {
+            path: 'Email.Mode',
+            label: t('Sent by'),
+            kind: 'select',
+            options: [
+              { value: '', label: t('Nobody') },
+              { value: 'builtin', label: t('This server, straight to the receiver') },
+              { value: 'smtp', label: 'SMTP' },
+              { value: 'smtp-ssl', label: 'SMTP (TLS)' },
+              { value: 'disabled', label: t('Switched off') },
+            ],
+          },
+          { path: 'Email.FromName', label: t('Sender') },
+          { path: 'Email.FromEmail', label: t('Address of the sender') },
+          ...(smtp
+            ? ([
+                { path: 'Email.SMTPHost', label: t('Server') },
+                { path: 'Email.SMTPPort', label: t('Port'), kind: 'number' },
+                { path: 'Email.SMTPUsername', label: t('User name') },
+                { path: 'Email.SMTPPassword', label: t('Password'), kind: 'secret' },
+                on('Email.SMTPAllowInvalidCertificate', t('Accept any certificate')),
+                on('Email.SMTPAllowUnencrypted', t('Accept an unencrypted connection')),
+              ] as Field[])
+            : []),
+          { path: 'Email.SMTPCustomEhlo', label: t('Name in the greeting (EHLO)') },
+        ]}
+      />
+    </Section>
+  );
+}
+
+function Webhooks({ doc, change }: Props) {
+  const hooks = doc.WebhookOptions ?? {};
+  const set = (next: ServerConfig['WebhookOptions']) => change({ ...doc, WebhookOptions: next });
+  return (
+    <Section title={t('Webhooks')} help={t('The server posts events to these addresses.')}>
+      {Object.entries(hooks).map(([id, hook]) => (
+        <div className="box" key={id}>
+          <Stack gap="xs">
+            <Fields
+              doc={hook}
+              change={(next) => set({ ...hooks, [id]: next })}
+              fields={[
+                { path: 'URL', label: t('Address'), wide: true },
+                {
+                  path: 'Level',
+                  label: t('How much is sent'),
+                  kind: 'select',
+                  options: [
+                    { value: '', label: t('As the server does it') },
+                    { value: 'none', label: t('Only that it happened') },
+                    { value: 'full', label: t('Everything') },
+                  ],
+                },
+                {
+                  path: 'WhiteListedEventTypes',
+                  label: t('Only these events'),
+                  help: t('Numbers; empty: all'),
+                  kind: 'list',
+                },
+              ]}
+            />
+            <Lines
+              label={t('Headers')}
+              help={t('Name: value, one a line')}
+              value={Object.entries(hook.CustomHeaders ?? {}).map(([k, v]) => `${k}: ${v}`)}
+              set={(lines) =>
+                set({
+                  ...hooks,
+                  [id]: {
+                    ...hook,
+                    CustomHeaders: Object.fromEntries(
+                      lines.map((line) => {
+                        const at = line.indexOf(':');
+                        return at < 0 ? [line, ''] : [line.slice(0, at).trim(), line.slice(at + 1).trim()];
+                      }),
+                    ),
+                  },
+                })
+              }
+            />
+            <Group justify="flex-end">
+              <Button
+                size="compact-sm"
+                variant="subtle"
+                color="red"
+                onClick={() => set(Object.fromEntries(Object.entries(hooks).filter(([k]) => k !== id)))}
+              >
+                {t('Remove')}
+              </Button>
+            </Group>
+          </Stack>
+        </div>
+      ))}
+      {Object.keys(hooks).length === 0 && (
+        <Text size="sm" c="dimmed">
+          {t('No webhooks.')}
+        </Text>
+      )}
+      <Button
+        variant="default"
+        w="fit-content"
+        onClick={() =>
+          set({ ...hooks, [newId()]: { URL: '', Level: '', CustomHeaders: {}, WhiteListedEventTypes: [] } })
+        }
+      >
+        {t('Add webhook')}
+      </Button>
+    </Section>
+  );
+}
+
+function Power() {
+  const restart = useMutation({ mutationFn: () => call('/api/v1/admin/meta/restart-service') });
+  const stop = useMutation({ mutationFn: () => call('/api/v1/admin/meta/shutdown-service') });
+  return (
+    <Section
+      title={t('Restart and stop')}
+      help={t('Devices connect again by themselves; running backups go on.')}
+    >
+      <Failure error={restart.error ?? stop.error} />
+      <Group gap="xs">
+        <DangerButton
+          label={t('Restart the server')}
+          title={t('Restart the server')}
+          text={t('The console is away for a moment.')}
+          button={{ variant: 'light', size: 'xs' }}
+          run={() => restart.mutateAsync()}
+        />
+        <DangerButton
+          label={t('Stop the server')}
+          title={t('Stop the server')}
+          text={t('Somebody has to start it again on its machine.')}
+          word={location.hostname}
+          button={{ variant: 'light', size: 'xs' }}
+          run={() => stop.mutateAsync()}
+        />
+      </Group>
+    </Section>
+  );
+}
+
+function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
+  const { draft, setDraft, changed, discard, settled } = useDraft(config);
+  const client = useQueryClient();
+  const save = useMutation({
+    mutationFn: (next: ServerConfig) => call('/api/v1/admin/meta/server-config/set', { Config: next }),
+    onSuccess: async (_, next) => {
+      settled(next);
+      await Promise.all(
+        ['config', 'branding', 'version', 'templates'].map((key) =>
+          client.invalidateQueries({ queryKey: [key] }),
+        ),
+      );
+    },
+  });
+  const part = { doc: draft, change: setDraft };
+  return (
+    <Stack gap="xl" maw={980}>
+      {tab === 'general' && (
+        <>
+          <General {...part} />
+          <Power />
+        </>
+      )}
+      {tab === 'roles' && <Roles {...part} />}
+      {tab === 'mail' && <Mail {...part} />}
+      {tab === 'webhooks' && <Webhooks {...part} />}
+      {tab === 'branding' && (
+        <Section
+          title={t('Branding')}
+          help={t('Seen by everybody who does not come by the host name of a tenant.')}
+        >
+          <BrandingForm
+            doc={draft.Branding ?? ({} as BrandingOptions)}
+            change={(Branding) => setDraft({ ...draft, Branding })}
+          />
+        </Section>
+      )}
+      {tab === 'document' && (
+        <JsonDocument
+          document={draft}
+          schema="ServerConfigOptions"
+          save={(next) => save.mutateAsync(next as ServerConfig)}
+        />
+      )}
+      <SaveBar
+        changed={changed}
+        busy={save.isPending}
+        error={save.error}
+        save={() => save.mutate(draft)}
+        discard={discard}
+      />
+    </Stack>
+  );
+}
+
+/** What a tenant's administrator may set. */
+function TenantForms() {
+  const client = useQueryClient();
+  const branding = useQuery({
+    queryKey: ['branding-config'],
+    queryFn: () => call<{ Branding: BrandingOptions }>('/api/v1/admin/meta/branding-config/get'),
+  });
+  const save = useMutation({
+    mutationFn: (next: BrandingOptions) =>
+      call('/api/v1/admin/meta/branding-config/set', { BrandingConfig: next }),
+    onSuccess: () =>
+      Promise.all(
+        ['branding', 'branding-config'].map((key) => client.invalidateQueries({ queryKey: [key] })),
+      ),
+  });
+  return (
+    <Loaded query={branding}>
+      {({ Branding }) => (
+        <BrandingEditor
+          stored={Branding}
+          busy={save.isPending}
+          error={save.error}
+          save={(next) => save.mutateAsync(next)}
+        />
+      )}
+    </Loaded>
+  );
+}
+
+function BrandingEditor({
+  stored,
+  busy,
+  error,
+  save,
+}: {
+  stored: BrandingOptions;
+  busy: boolean;
+  error: Error | null;
+  save: (next: BrandingOptions) => Promise<unknown>;
+}) {
+  const { draft, setDraft, changed, discard, settled } = useDraft(stored);
+  return (
+    <Section title={t('Branding')}>
+      <BrandingForm doc={draft} change={setDraft} />
+      <SaveBar
+        changed={changed}
+        busy={busy}
+        error={error}
+        discard={discard}
+        save={() =>
+          save(draft).then(
+            () => settled(draft),
+            () => undefined,
+          )
+        }
+      />
+    </Section>
+  );
+}
+
+export function Settings() {
+  const topLevel = useTopLevel();
+  const config = useQuery({ ...configQuery(), enabled: topLevel === true });
+  const [wanted] = useParam('tab');
+  const navigate = useNavigate();
+  if (topLevel === false) {
+    return (
+      <Page title={t('Settings')}>
+        <TenantForms />
+      </Page>
+    );
+  }
+  const tabs: [string, string][] = [
+    ['general', t('General')],
+    ['roles', t('Roles')],
+    ['mail', t('E-mail')],
+    ['webhooks', t('Webhooks')],
+    ['branding', t('Branding')],
+    ['document', t('Document')],
+  ];
+  const tab = tabs.some(([key]) => key === wanted) ? wanted : 'general';
+  return (
+    <Page title={t('Settings')}>
+      <Tabs value={tab} onChange={(next) => next && navigate({ to: '.', search: { tab: next } })}>
+        <Tabs.List className="tabs" mb="md">
+          {tabs.map(([key, label]) => (
+            <Tabs.Tab key={key} value={key}>
+              {label}
+            </Tabs.Tab>
+          ))}
+        </Tabs.List>
+        {tabs.map(([key]) => (
+          <Tabs.Panel key={key} value={key}>
+            {key === tab && <Loaded query={config}>{(data) => <Forms config={data} tab={tab} />}</Loaded>}
+          </Tabs.Panel>
+        ))}
+      </Tabs>
+      <Text size="sm" c="dimmed">
+        <Link to="/storage" search={{ tab: 'templates' }}>
+          {t('Storage templates')}
+        </Link>{' '}
+        · <Link to="/admins">{t('Administrators')}</Link> · <Link to="/tenants">{t('Tenants')}</Link>
+      </Text>
+    </Page>
+  );
+}
