@@ -33,7 +33,9 @@ try {
   await server.backup(device);
   await server.call('/api/encke/v1/reports/save-sample', { Size: 185, Seed: 1 });
 
-  const { PolicyID } = await server.call('/api/v1/admin/policies/new', {
+  const PolicyID = '0f0e3c4e-7a0b-4a51-9a53-3d3a3a1b2c4d';
+  await server.call('/api/v1/admin/policies/set', {
+    PolicyID,
     Policy: {
       Description: 'Offices',
       DefaultUserPolicy: true,

@@ -11,10 +11,11 @@ const src = path.resolve(import.meta.dirname, '../src');
 
 /** Source files whose texts are the console's. */
 const sources = readdirSync(src, { recursive: true, encoding: 'utf8' })
-  .filter((name) => /\.tsx?$/.test(name) && !/\.test\.|schema\.d\.ts$|Reports/.test(name))
+  .filter((name) => /\.tsx?$/.test(name) && !/\.test\.|schema\.d\.ts$|pages\/[Rr]eports/.test(name))
   .map((name) => {
     const text = readFileSync(path.join(src, name), 'utf8');
-    return { name, tree: ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true, ts.ScriptKind.TSX) };
+    const kind = name.endsWith('x') ? ts.ScriptKind.TSX : ts.ScriptKind.TS;
+    return { name, tree: ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true, kind) };
   });
 
 const literal = (node: ts.Node | undefined) => (node && ts.isStringLiteralLike(node) ? node.text : undefined);

@@ -96,7 +96,7 @@ export function Shell() {
                 {t('Search and commands')}
               </Text>
               <Kbd size="xs" visibleFrom="sm">
-                Ctrl K
+                {'Ctrl K'}
               </Kbd>
             </UnstyledButton>
             {who.kind === 'admin' && (

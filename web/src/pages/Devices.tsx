@@ -225,7 +225,7 @@ function Lobby() {
             empty={
               <Stack gap={4} align="center">
                 <Text size="sm">{t('Nobody waits. A machine waits here after this command:')}</Text>
-                <code>encke agent lobby --server {location.origin}</code>
+                <code>{`encke agent lobby --server ${location.origin}`}</code>
               </Stack>
             }
           />

@@ -327,7 +327,7 @@ function Choose({ profile, back }: { profile: Profile; back: () => void }) {
               text={t('A disk or a mounted share')}
               onClick={() => setKind(String(LOCAL))}
             />
-            <Kind title="WebDAV" text={t('Nextcloud and others')} onClick={() => setKind(String(WEBDAV))} />
+            <Kind title={'WebDAV'} text={t('Nextcloud and others')} onClick={() => setKind(String(WEBDAV))} />
             <Kind
               title={t('Storage Role bucket')}
               text={t('On another server of this kind')}

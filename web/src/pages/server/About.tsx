@@ -55,7 +55,7 @@ export function About() {
           </a>{' '}
           ·{' '}
           <a href="/docs/openapi.json" target="_blank" rel="noreferrer">
-            OpenAPI
+            {'OpenAPI'}
           </a>
         </Text>
         <Command
