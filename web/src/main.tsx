@@ -29,7 +29,7 @@ import { subscribe } from './api/session';
 import { loadLanguage } from './i18n';
 import { listenForPortal } from './portal';
 import { router } from './routes';
-import { theme } from './theme';
+import { colours, theme } from './theme';
 
 const client = new QueryClient({
   defaultOptions: {
@@ -50,7 +50,7 @@ const root = document.getElementById('root');
 if (root) {
   createRoot(root).render(
     <StrictMode>
-      <MantineProvider theme={theme} defaultColorScheme="auto">
+      <MantineProvider theme={theme()} cssVariablesResolver={colours} defaultColorScheme="auto">
         <QueryClientProvider client={client}>
           <RouterProvider router={router} />
         </QueryClientProvider>

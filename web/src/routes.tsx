@@ -4,7 +4,9 @@ import {
   createRouter,
   lazyRouteComponent,
   Outlet,
+  parseSearchWith,
   redirect,
+  stringifySearchWith,
 } from '@tanstack/react-router';
 import { session } from './api/session';
 import { type Search, searchOf } from './lib/search';
@@ -86,6 +88,9 @@ const pages = [
 export const router = createRouter({
   routeTree: root.addChildren([signIn, password, shell.addChildren(pages)]),
   defaultPreload: 'intent',
+  // Plain texts, so that addresses stay readable.
+  parseSearch: parseSearchWith((text) => text),
+  stringifySearch: stringifySearchWith(String),
 });
 
 declare module '@tanstack/react-router' {

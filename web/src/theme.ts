@@ -1,4 +1,5 @@
-import { createTheme, type MantineColorsTuple } from '@mantine/core';
+import { type CSSVariablesResolver, createTheme, type MantineColorsTuple } from '@mantine/core';
+import { t } from './i18n';
 
 // Deep-space blue: calm as a surface, clear as an accent in light and dark.
 const encke: MantineColorsTuple = [
@@ -30,26 +31,49 @@ const dark: MantineColorsTuple = [
 
 const SYSTEM = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
 
-export const theme = createTheme({
-  primaryColor: 'encke',
-  colors: { encke, dark },
-  primaryShade: { light: 7, dark: 6 },
-  defaultRadius: 'sm',
-  fontFamily: SYSTEM,
-  fontFamilyMonospace: 'ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace',
-  headings: {
+/** Made after the language is loaded, since it holds words. */
+export const theme = () =>
+  createTheme({
+    primaryColor: 'encke',
+    colors: { encke, dark },
+    primaryShade: { light: 7, dark: 6 },
+    defaultRadius: 'sm',
     fontFamily: SYSTEM,
-    fontWeight: '600',
-    sizes: { h1: { fontSize: '1.3rem' }, h2: { fontSize: '1rem' } },
+    fontFamilyMonospace: 'ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace',
+    headings: {
+      fontFamily: SYSTEM,
+      fontWeight: '600',
+      sizes: { h1: { fontSize: '1.3rem' }, h2: { fontSize: '1rem' } },
+    },
+    // By name and without their code, which each page brings along as it needs it.
+    components: {
+      ActionIcon: { defaultProps: { variant: 'subtle', color: 'gray' } },
+      Button: { defaultProps: { size: 'xs' } },
+      Modal: {
+        defaultProps: {
+          centered: true,
+          overlayProps: { backgroundOpacity: 0.4 },
+          closeButtonProps: { 'aria-label': t('Close') },
+        },
+      },
+      PasswordInput: { defaultProps: { size: 'sm', withAsterisk: false } },
+      SegmentedControl: { defaultProps: { size: 'xs' } },
+      Select: { defaultProps: { size: 'sm', allowDeselect: false } },
+      TextInput: { defaultProps: { size: 'sm', withAsterisk: false } },
+    },
+  });
+
+/** Quiet text that is still easy to read (WCAG 2.2, 1.4.3). */
+export const colours: CSSVariablesResolver = () => ({
+  variables: {},
+  light: {
+    '--mantine-color-dimmed': '#586070',
+    '--mantine-color-placeholder': '#697180',
+    '--mantine-color-error': '#b3261e',
   },
-  // By name and without their code, which each page brings along as it needs it.
-  components: {
-    ActionIcon: { defaultProps: { variant: 'subtle', color: 'gray' } },
-    Button: { defaultProps: { size: 'xs' } },
-    Modal: { defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.4 } } },
-    PasswordInput: { defaultProps: { size: 'sm', withAsterisk: false } },
-    SegmentedControl: { defaultProps: { size: 'xs' } },
-    Select: { defaultProps: { size: 'sm', allowDeselect: false } },
-    TextInput: { defaultProps: { size: 'sm', withAsterisk: false } },
+  dark: {
+    '--mantine-color-dimmed': '#a9b0bb',
+    '--mantine-color-placeholder': '#9299a5',
+    '--mantine-color-error': '#ff8a80',
   },
 });

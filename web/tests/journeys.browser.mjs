@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { launchBrowser, openPage, Server, signIn, until } from './support.mjs';
+import { launchBrowser, openPage, Server, signIn, until, watched } from './support.mjs';
 
 const FILES = {
   'letter.txt': 'Dear comet,\n',
@@ -32,7 +32,7 @@ async function as(user, run, options) {
   try {
     await signIn(page, user);
     await page.getByRole('navigation', { name: 'Pages' }).waitFor({ state: 'attached' });
-    await run(page);
+    await watched(page, run);
     assert.deepEqual(page.problems, []);
   } finally {
     await page.context().close();

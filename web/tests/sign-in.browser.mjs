@@ -4,7 +4,7 @@ import { createHmac } from 'node:crypto';
 import http from 'node:http';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { ADMIN, launchBrowser, openPage, PASSWORD, Server, signIn, until } from './support.mjs';
+import { ADMIN, launchBrowser, openPage, PASSWORD, Server, signIn, until, watched } from './support.mjs';
 
 let server;
 let browser;
@@ -22,7 +22,7 @@ after(async () => {
 async function withPage(run, options) {
   const page = await openPage(browser, server, options);
   try {
-    await run(page);
+    await watched(page, run);
     assert.deepEqual(page.problems, []);
   } finally {
     await page.context().close();

@@ -165,6 +165,17 @@ export class Server {
     return { source, folder, vault, item, rule: `${item}-rule`, connection };
   }
 
+  /** Registers a device as the console's command says, and starts it. */
+  async deviceByToken(token, device) {
+    const folder = path.join(this.folder, 'devices', device);
+    const data = ['agent', '--data-dir', path.join(folder, 'agent')];
+    const register = [...data, 'register', '--server', this.url, '--token', token];
+    await launch([...register, '--device-id', device, '--device-name', device], /(registered) as/);
+    const agent = await launch([...data, 'run'], null);
+    this.children.push(agent.child);
+    return folder;
+  }
+
   /** Runs a rule to its end and answers the job. */
   async backup({ connection, rule }) {
     const fields = { TargetID: connection, BackupRule: rule };
@@ -229,6 +240,20 @@ export async function openPage(browser, server, options = {}) {
     if (protocol.startsWith('http') && origin !== server.url) page.problems.push(`request to ${origin}`);
   });
   return page;
+}
+
+/** Does something on a page; where that fails, the error says what the page showed. */
+export async function watched(page, run) {
+  try {
+    await run(page);
+  } catch (error) {
+    const shown = await page
+      .locator('body')
+      .innerText()
+      .catch(() => '');
+    error.message += `\nat ${page.url()}, which shows:\n${shown}\n${page.problems.join('\n')}`;
+    throw error;
+  }
 }
 
 /** Signs in through the form. */

@@ -38,6 +38,7 @@ export function BrandingForm({
     <ColorInput
       label={label}
       format="hex"
+      withEyeDropper={false}
       value={doc[key] ?? ''}
       onChange={(next) => change({ ...doc, [key]: next })}
     />

@@ -1,5 +1,5 @@
 // The table of every list: search, sorting, choice of columns, export, and only the rows in view exist.
-import { ActionIcon, Checkbox, Group, Menu, Table, Text, TextInput, Tooltip } from '@mantine/core';
+import { ActionIcon, Checkbox, Group, Popover, Stack, Table, Text, TextInput, Tooltip } from '@mantine/core';
 import { useLocalStorage } from '@mantine/hooks';
 import { useNavigate } from '@tanstack/react-router';
 import { useVirtualizer } from '@tanstack/react-virtual';
@@ -66,6 +66,7 @@ export function DataTable<T>({
   });
   const box = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(-1);
+  const [choosing, setChoosing] = useState(false);
   const shownColumns = columns.filter((c, i) => i === 0 || (changed[c.key] ?? !c.hidden));
 
   const [key, backwards] = (plain ? '' : sort).startsWith('-')
@@ -118,8 +119,11 @@ export function DataTable<T>({
     }
   };
   const save = () => {
-    const head = shownColumns.map((c) => c.label);
-    download(`${name}.csv`, csv([head, ...found.map((row) => shownColumns.map((c) => c.value(row)))]));
+    const told = shownColumns.filter((c) => c.label !== '');
+    download(
+      `${name}.csv`,
+      csv([told.map((c) => c.label), ...found.map((row) => told.map((c) => c.value(row)))]),
+    );
   };
 
   return (
@@ -142,31 +146,36 @@ export function DataTable<T>({
                 ? count(rows.length)
                 : t('{n} of {all}', { n: found.length, all: rows.length })}
             </Text>
-            <Menu position="bottom-end" closeOnItemClick={false}>
-              <Menu.Target>
-                <Tooltip label={t('Columns')}>
-                  <ActionIcon aria-label={t('Columns')}>
-                    <Columns size={16} />
-                  </ActionIcon>
-                </Tooltip>
-              </Menu.Target>
-              <Menu.Dropdown>
-                {columns.slice(1).map((c) => {
-                  const on = changed[c.key] ?? !c.hidden;
-                  return (
-                    <Menu.Item
-                      key={c.key}
-                      role="menuitemcheckbox"
-                      aria-checked={on}
-                      leftSection={<Checkbox.Indicator size="xs" checked={on} />}
-                      onClick={() => setChanged({ ...changed, [c.key]: !on })}
-                    >
-                      {c.label}
-                    </Menu.Item>
-                  );
-                })}
-              </Menu.Dropdown>
-            </Menu>
+            <Popover opened={choosing} onChange={setChoosing} position="bottom-end" shadow="sm">
+              <Popover.Target>
+                <ActionIcon
+                  aria-label={t('Columns')}
+                  title={t('Columns')}
+                  onClick={() => setChoosing(!choosing)}
+                >
+                  <Columns size={16} />
+                </ActionIcon>
+              </Popover.Target>
+              <Popover.Dropdown p="xs">
+                <Stack gap={6}>
+                  {columns
+                    .slice(1)
+                    .filter((c) => c.label !== '')
+                    .map((c) => {
+                      const on = changed[c.key] ?? !c.hidden;
+                      return (
+                        <Checkbox
+                          key={c.key}
+                          size="xs"
+                          label={c.label}
+                          checked={on}
+                          onChange={() => setChanged({ ...changed, [c.key]: !on })}
+                        />
+                      );
+                    })}
+                </Stack>
+              </Popover.Dropdown>
+            </Popover>
             <Tooltip label={t('Save as CSV')}>
               <ActionIcon aria-label={t('Save as CSV')} onClick={save}>
                 <Download size={16} />

@@ -33,7 +33,7 @@ export function FolderPicker({
           );
         })}
       </Breadcrumbs>
-      {folder.isLoading && <Loader size="xs" m={6} aria-label={t('Loading')} />}
+      {folder.isLoading && <Loader size="xs" m={6} role="status" aria-label={t('Loading')} />}
       <Failure error={folder.error} />
       <ul>
         {inside.map((o) => (

@@ -53,7 +53,7 @@ function Level({
 }) {
   const folder = useQuery(deviceFolder(target, path));
   if (folder.error) return <Failure error={folder.error} />;
-  if (!folder.data) return <Loader size="xs" m={6} aria-label={t('Loading')} />;
+  if (!folder.data) return <Loader size="xs" m={6} role="status" aria-label={t('Loading')} />;
   const list = folder.data.slice(0, MOST);
   if (list.length === 0) {
     return (

@@ -3,7 +3,6 @@ import {
   AppShell,
   Button,
   Group,
-  Kbd,
   Menu,
   Text,
   Tooltip,
@@ -90,14 +89,17 @@ export function Shell() {
             </Text>
           </Group>
           <Group gap={6} wrap="nowrap">
-            <UnstyledButton className="find" onClick={openPalette} aria-label={t('Search and commands')}>
+            <UnstyledButton
+              className="find"
+              onClick={openPalette}
+              aria-label={t('Search and commands')}
+              aria-keyshortcuts="Control+K"
+            >
               <Search size={14} />
               <Text size="xs" visibleFrom="sm" span>
                 {t('Search and commands')}
               </Text>
-              <Kbd size="xs" visibleFrom="sm">
-                {'Ctrl K'}
-              </Kbd>
+              <span className="kbd" data-key="Ctrl K" aria-hidden />
             </UnstyledButton>
             {who.kind === 'admin' && (
               <Tooltip

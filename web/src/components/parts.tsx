@@ -131,7 +131,7 @@ export function Loaded<T>({
       </Alert>
     );
   }
-  return <Loader size="sm" aria-label={t('Loading')} />;
+  return <Loader size="sm" role="status" aria-label={t('Loading')} />;
 }
 
 export function Fact({ label, children }: { label: string; children: ReactNode }) {

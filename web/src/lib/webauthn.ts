@@ -25,8 +25,8 @@ const descriptors = (list: unknown) =>
   }));
 
 /** Makes a new key by what the server asked, and answers what it wants to hear. */
-export async function register(options: { publicKey: Json }): Promise<string> {
-  const o = options.publicKey as Json & { challenge: string; user: Json & { id: string } };
+export async function register(options: Json): Promise<string> {
+  const o = options as Json & { challenge: string; user: Json & { id: string } };
   const publicKey = {
     ...o,
     challenge: bytesOf(o.challenge),

@@ -118,7 +118,7 @@ function Keys({ security }: { security: Security }) {
       const SelfAddress = `${location.origin}/`;
       const asked = await call<{
         ChallengeID: string;
-        CredentialCreationOptions: { publicKey: Record<string, unknown> };
+        CredentialCreationOptions: Record<string, unknown>;
       }>('/api/v1/admin/account/webauthn/request-registration-challenge', { SelfAddress });
       const Credential = await register(asked.CredentialCreationOptions);
       await call('/api/v1/admin/account/webauthn/submit-challenge-response', {
@@ -192,6 +192,7 @@ function AdminMe() {
   const [dialog, setDialog] = useParam('dialog', { keep: true });
   const save = useMutation({
     mutationFn: (security: Partial<Security>) => saveSecurity(security),
+    // Pending until the new state is here.
     onSettled: () => client.invalidateQueries({ queryKey: ['account'] }),
   });
   return (
@@ -206,7 +207,8 @@ function AdminMe() {
         ) => (
           <Switch
             label={label}
-            checked={s[key]}
+            // What was asked for shows at once; a refusal takes it back.
+            checked={(save.isPending ? save.variables[key] : s[key]) ?? false}
             disabled={!able || save.isPending}
             onChange={(e) => save.mutate({ ...s, [key]: e.currentTarget.checked })}
           />

@@ -214,7 +214,7 @@ function kindFields(type: string): Field[] {
     case 'comet':
     case 'cometstorage':
       return [
-        { path: 'RemoteAddress', label: t('Server'), help: t('Empty or "local": this one') },
+        { path: 'RemoteAddress', label: t('Server'), help: t('Empty: this one') },
         { path: 'Username', label: t('Administrator there') },
         { path: 'Password', label: t('Password'), kind: 'secret' },
       ];

@@ -1,0 +1,268 @@
+// Every page: accessible by axe's rules, in every language, on calls that are published; and a long list that scrolls.
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { launchBrowser, openPage, Server, signIn, watched } from './support.mjs';
+
+const require = createRequire(import.meta.url);
+const here = path.dirname(fileURLToPath(import.meta.url));
+const POLICY = '0f0e3c4e-7a0b-4a51-9a53-3d3a3a1b2c4d';
+
+let server;
+let browser;
+let device;
+let job;
+let tenant;
+let axe;
+/** Paths the console called. */
+const called = new Set();
+
+before(async () => {
+  [server, browser] = await Promise.all([Server.start(), launchBrowser()]);
+  axe = await readFile(require.resolve('axe-core/axe.min.js'), 'utf8');
+  await server.addUser('anna');
+  await server.addUser('bert');
+  device = await server.addDevice('anna', { device: 'annas-laptop', files: { 'one.txt': 'one\n' } });
+  job = await server.backup(device);
+  await server.call('/api/v1/admin/policies/set', {
+    PolicyID: POLICY,
+    Policy: { Description: 'Offices', Policy: { ModeScheduleLastJobFailDoRetry: 3 } },
+  });
+  await server.call('/api/v1/admin/user-groups/new', { Name: 'Hospitals' });
+  const made = await server.call('/api/v1/admin/organization/set', {
+    Organization: { Name: 'North GmbH', Hosts: ['backup.north.example'] },
+  });
+  tenant = made.ID;
+  await server.call('/api/v1/admin/admin-user/new', {
+    TargetUser: 'second',
+    TargetPassword: 'something long',
+  });
+  await server.call('/api/v1/admin/news/submit', { NewsContent: 'See https://status.example.org today' });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+const folder = () => `/accounts/anna/vaults/${device.vault}`;
+const item = () => `/accounts/anna/items/${device.item}`;
+
+/** Addresses of every page, with a text that shows it is there. */
+const adminPages = () => [
+  ['/', 'Latest jobs'],
+  ['/accounts', 'bert'],
+  ['/accounts?dialog=new', 'Display name'],
+  ['/accounts/anna', 'Documents of annas-laptop'],
+  ['/accounts/anna?tab=vaults', 'Main vault'],
+  ['/accounts/anna?tab=devices', 'annas-laptop'],
+  ['/accounts/anna?tab=jobs', 'Success'],
+  ['/accounts/anna?tab=emails', 'Send e-mail reports'],
+  ['/accounts/anna?tab=settings', 'Membership'],
+  ['/accounts/anna?tab=profile', 'LocalTimezone'],
+  ['/accounts/bert', 'No Protected Items yet'],
+  [item(), 'Left out by regular expression'],
+  [`${item()}?step=2`, 'Add rule'],
+  [`${item()}?step=3`, 'Own retention'],
+  ['/accounts/anna/vaults/new/edit', 'A place of your own'],
+  ['/accounts/anna/vaults/new/edit?where=1000', 'Secret key'],
+  [folder(), 'Restore everything'],
+  ['/devices', 'annas-laptop'],
+  ['/devices?tab=lobby', 'Nobody waits'],
+  ['/install?q=anna', 'Make a token'],
+  ['/jobs', 'Success'],
+  [`/jobs/${job.GUID}`, 'Finished'],
+  ['/activity', 'Documents of annas-laptop'],
+  ['/policies', 'Offices'],
+  [`/policies/${POLICY}`, 'Encryption keys'],
+  ['/groups', 'Hospitals'],
+  ['/news', 'status.example.org'],
+  ['/tenants', 'North GmbH'],
+  [`/tenants/${tenant}`, 'Choose a logo'],
+  ['/admins', 'second'],
+  ['/admins/second', 'Change server settings'],
+  ['/storage', 'Measured'],
+  ['/storage?tab=templates', 'No storage templates yet'],
+  ['/settings', 'Protection of log-ins'],
+  ['/settings?tab=roles', 'Storage Role'],
+  ['/settings?tab=mail', 'Sent by'],
+  ['/settings?tab=webhooks', 'No webhooks'],
+  ['/settings?tab=branding', 'Choose a logo'],
+  ['/settings?tab=document', 'AuthenticationRole'],
+  ['/logs', 'lines, newest first'],
+  ['/about', 'Running since'],
+  ['/me', 'Security keys'],
+];
+
+const userPages = () => [
+  ['/', 'Documents of annas-laptop'],
+  ['/devices', 'annas-laptop'],
+  ['/jobs', 'Success'],
+  ['/news', 'status.example.org'],
+  ['/me', 'One-time codes'],
+  [folder(), 'Restore everything'],
+];
+
+async function violations(page) {
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe);
+  return page.evaluate(async () => {
+    const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
+    const { violations } = await window.axe.run(document, { runOnly: { type: 'tag', values: tags } });
+    return violations.map((v) => {
+      const [first] = v.nodes;
+      return `${v.id}: ${first.html.slice(0, 160)} ${first.any[0]?.message ?? ''}`;
+    });
+  });
+}
+
+async function walk(user, pages, options) {
+  const page = await openPage(browser, server, options);
+  page.on('request', (request) => {
+    const { pathname } = new URL(request.url());
+    if (/^\/(api|gen)\//.test(pathname)) called.add(pathname);
+  });
+  const found = new Map();
+  await watched(page, async () => {
+    await signIn(page, user);
+    await page.getByRole('navigation', { name: 'Pages' }).waitFor();
+    for (const [address, text] of pages) {
+      // Moves inside the console, as a link would: the pages are not loaded anew each time.
+      await page.evaluate((to) => {
+        history.pushState({}, '', to);
+        dispatchEvent(new PopStateEvent('popstate'));
+      }, address);
+      await page.getByText(text).first().waitFor();
+      for (const violation of await violations(page)) {
+        // One is told once, with the first page that has it.
+        if (!found.has(violation)) found.set(violation, address);
+      }
+    }
+  });
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+  const told = [...found].map(([violation, address]) => `${address} ${violation}`);
+  assert.ok(told.length === 0, told.join('\n'));
+}
+
+test("every page of an administrator passes axe's rules", () => walk('admin', adminPages()));
+
+test('so does it in the dark', () =>
+  walk(
+    'admin',
+    [...adminPages().slice(0, 4), [item(), 'Left out'], ['/jobs', 'Success'], ['/settings', 'Sessions']],
+    {
+      colorScheme: 'dark',
+    },
+  ));
+
+test("every page of an end user passes axe's rules", () => walk('anna', userPages()));
+
+test('every call of the console is published', async () => {
+  const { paths } = JSON.parse(await readFile(path.join(here, '../../docs/api/openapi.json'), 'utf8'));
+  const known = (name) => name in paths || name === '/api/v1/events/stream' || name === '/gen/logo.img';
+  assert.ok(called.size > 25, `${called.size} calls were recorded`);
+  assert.deepEqual(
+    [...called].filter((name) => !known(name)),
+    [],
+  );
+});
+
+test('the sources call nothing else', async () => {
+  const { paths } = JSON.parse(await readFile(path.join(here, '../../docs/api/openapi.json'), 'utf8'));
+  const { readdir } = await import('node:fs/promises');
+  const src = path.join(here, '../src');
+  const missing = [];
+  for (const name of await readdir(src, { recursive: true })) {
+    if (!/\.tsx?$/.test(name) || /schema\.d\.ts$|\.test\./.test(name)) continue;
+    const text = await readFile(path.join(src, name), 'utf8');
+    for (const [, address] of text.matchAll(/['"`](\/api\/[a-z0-9/-]+)['"`]/g)) {
+      const prefix = address === '/api/v1/admin' || address === '/api/v1/user/web';
+      if (!prefix && !(address in paths)) missing.push(`${name}: ${address}`);
+    }
+  }
+  assert.deepEqual(missing, []);
+});
+
+for (const [locale, heading, text] of [
+  ['de-DE', 'Konten', 'Nie gesichert'],
+  ['es-ES', 'Cuentas', 'Nunca copiada'],
+  ['fr-FR', 'Comptes', 'Jamais sauvegardé'],
+  ['pt-PT', 'Contas', 'Nunca copiada'],
+]) {
+  test(`the console speaks ${locale}`, async () => {
+    const page = await openPage(browser, server, { locale });
+    await watched(page, async () => {
+      await page.goto('/accounts');
+      await page.locator('[name=username]').fill('admin');
+      await page.locator('[name=password]').fill('correct horse battery');
+      await page.keyboard.press('Enter');
+      await page.getByRole('heading', { name: heading, exact: true }).waitFor();
+      await page.getByText(text).first().waitFor();
+      assert.equal(await page.evaluate(() => document.documentElement.lang), locale.slice(0, 2));
+    });
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+}
+
+test('fifty thousand accounts are searched and scrolled through', async () => {
+  const page = await openPage(browser, server);
+  const empty = {
+    Devices: {},
+    Sources: {},
+    Destinations: {},
+    BackupRules: {},
+    Emails: [],
+    PolicyID: '',
+    GroupID: '',
+  };
+  const many = Object.fromEntries(
+    Array.from({ length: 50_000 }, (_, i) => {
+      const Username = `account-${String(i).padStart(5, '0')}`;
+      return [Username, { ...empty, Username, AccountName: `Customer ${i}`, CreateTime: 1_700_000_000 + i }];
+    }),
+  );
+  const body = JSON.stringify(many);
+  await page.route('**/api/v1/admin/list-users-full', (route) =>
+    route.fulfill({ contentType: 'application/json', body }),
+  );
+  await watched(page, async () => {
+    await signIn(page);
+    await page.getByRole('link', { name: 'Accounts', exact: true }).click();
+    await page.getByRole('link', { name: 'account-00000' }).waitFor();
+    const rows = await page.locator('.rows tbody tr').count();
+    assert.ok(rows < 100, `${rows} rows exist`);
+    await page.locator('.rows').evaluate((box) => box.scrollTo(0, box.scrollHeight));
+    await page.getByRole('link', { name: 'account-49999' }).waitFor();
+    await page.getByLabel('Search accounts').fill('43210');
+    await page.getByRole('link', { name: 'account-43210' }).waitFor();
+    await page.locator('.rows').focus();
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    await page.waitForURL('**/accounts/account-43210');
+  });
+  await page.context().close();
+});
+
+test('the command palette leads everywhere by keyboard alone', async () => {
+  const page = await openPage(browser, server);
+  await watched(page, async () => {
+    await signIn(page);
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
+    await page.keyboard.press('Control+k');
+    await page.getByRole('combobox', { name: 'Search and commands' }).fill('bert');
+    await page.getByRole('option', { name: /bert/ }).waitFor();
+    await page.keyboard.press('Enter');
+    await page.waitForURL('**/accounts/bert');
+    await page.keyboard.press('Control+k');
+    await page.getByRole('combobox', { name: 'Search and commands' }).fill('poli');
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: /New policy/ }).waitFor();
+  });
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
