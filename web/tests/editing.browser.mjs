@@ -440,8 +440,15 @@ test('an administrator adds a security key and signs in with it', async () => {
     await page.goto('/me');
     await button(page, 'Add security key').click();
     await page.getByText('Added').waitFor();
-    await page.getByLabel('Password and security key').check();
-    await page.getByLabel('The password alone is enough').uncheck();
+    const way = async (name, on) => {
+      await page.getByLabel(name).click();
+      await page
+        .locator(`input:enabled${on ? ':checked' : ':not(:checked)'}`)
+        .and(page.getByLabel(name))
+        .waitFor();
+    };
+    await way('Password and security key', true);
+    await way('The password alone is enough', false);
     await until('the password not to be enough', async () => {
       const admins = await server.call('/api/v1/admin/admin-user/list');
       return admins.find((a) => a.Username === 'second').AllowPasswordLogin === false;

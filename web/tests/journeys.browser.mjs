@@ -74,7 +74,8 @@ test('an account is added', () =>
     await dialog.getByLabel('Account name').fill('dora');
     await dialog.getByLabel('Password', { exact: true }).fill('long enough');
     await dialog.getByRole('button', { name: 'Add', exact: true }).click();
-    await page.getByRole('link', { name: 'dora' }).waitFor();
+    await page.waitForURL('**/accounts/dora');
+    await page.getByText('Register a device').waitFor();
   }));
 
 test('a backup is started and watched to its end, with its log', () =>
