@@ -4,6 +4,7 @@
 //! Nothing is written outside the target, whatever the snapshot holds or the target held before: every file is opened
 //! beneath the target without following links (see [`root`]).
 
+mod archive;
 mod attributes;
 mod content;
 mod files;
@@ -14,6 +15,7 @@ use crate::error::{RepoError, RepoResult};
 use crate::progress::{Cancel, Progress, Warn};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
+pub use archive::{Archive, ArchiveFormat};
 use plan::Plan;
 use root::Root;
 use std::fs;
@@ -78,7 +80,36 @@ struct Work<'a> {
     owner: attributes::Owner,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(
+        repo: &'a Repository,
+        options: &'a RestoreOptions,
+        progress: &'a Progress,
+        cancel: &'a Cancel,
+        warn: &'a Warn<'a>,
+    ) -> Self {
+        Self {
+            repo,
+            options,
+            progress,
+            cancel,
+            warn,
+            warnings: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+            owner: attributes::Owner::default(),
+        }
+    }
+
+    fn summary(&self, dirs: u64) -> RestoreSummary {
+        RestoreSummary {
+            files: Progress::get(&self.progress.files_done),
+            dirs,
+            bytes: Progress::get(&self.progress.bytes_done),
+            kept: self.kept.load(Relaxed),
+            warnings: self.warnings.load(Relaxed),
+        }
+    }
+
     /// Tells about a path relative to the target.
     fn warning(&self, path: &Path, message: &str) {
         self.warnings.fetch_add(1, Relaxed);
@@ -125,16 +156,7 @@ impl Repository {
         warn: &Warn<'_>,
     ) -> RepoResult<RestoreSummary> {
         self.load_index()?;
-        let mut work = Work {
-            repo: self,
-            options,
-            progress,
-            cancel,
-            warn,
-            warnings: AtomicU64::new(0),
-            kept: AtomicU64::new(0),
-            owner: attributes::Owner::default(),
-        };
+        let mut work = Work::new(self, options, progress, cancel, warn);
         let mut plan = Plan::collect(snapshot, &work)?;
         progress.counted.store(true, Relaxed);
         if options.verify_only {
@@ -157,12 +179,6 @@ impl Repository {
         // The first one stands for the target.
         let dirs = plan.dirs.len() as u64 - 1;
         Progress::add(&progress.dirs_done, dirs);
-        Ok(RestoreSummary {
-            files: Progress::get(&progress.files_done),
-            dirs,
-            bytes: Progress::get(&progress.bytes_done),
-            kept: work.kept.load(Relaxed),
-            warnings: work.warnings.load(Relaxed),
-        })
+        Ok(work.summary(dirs))
     }
 }

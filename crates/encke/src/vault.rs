@@ -1,6 +1,7 @@
 //! `encke vault`: the repository engine by hand, no server needed.
 
 mod keys;
+mod look;
 mod repair;
 mod upkeep;
 
@@ -10,7 +11,7 @@ use encke_repo::{
     BackupOptions, Cancel, InitOptions, Node, NodeType, Overwrite, Progress, Repository, RestoreOptions,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,8 +91,11 @@ enum VaultCommand {
         /// Id, beginning of an id, or `latest`.
         snapshot: String,
         /// Folder that stands for the snapshot's root.
-        #[arg(long)]
-        target: PathBuf,
+        #[arg(long, required_unless_present = "verify")]
+        target: Option<PathBuf>,
+        /// Write nothing: only read and verify all of it.
+        #[arg(long, conflicts_with = "target")]
+        verify: bool,
         /// Full path inside the snapshot; may be given several times.
         #[arg(long)]
         include: Vec<PathBuf>,
@@ -102,13 +106,10 @@ enum VaultCommand {
         #[arg(long)]
         skip_unreadable: bool,
     },
-    /// Write a file of a snapshot to standard output.
-    Dump {
-        /// Id, beginning of an id, or `latest`.
-        snapshot: String,
-        /// Full path inside the snapshot.
-        path: PathBuf,
-    },
+    /// Write a file of a snapshot to standard output, or a folder as an archive.
+    Dump(look::DumpArgs),
+    /// Look for names in all snapshots.
+    Find(look::FindArgs),
     /// Verify the repository.
     Check(repair::CheckArgs),
     /// Repair what is damaged: the index first, then, after a backup, the snapshots.
@@ -307,6 +308,7 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
         VaultCommand::Restore {
             snapshot,
             target,
+            verify,
             include,
             overwrite,
             skip_unreadable,
@@ -314,7 +316,8 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
             let repo = open(args)?;
             let options = RestoreOptions {
                 include: include.clone(),
-                target: target.clone(),
+                target: target.clone().unwrap_or_default(),
+                verify_only: *verify,
                 overwrite: match overwrite {
                     OverwriteArg::Never => Overwrite::Never,
                     OverwriteArg::Always => Overwrite::Always,
@@ -331,7 +334,8 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
                 println!("{}", serde_json::to_string(&summary)?);
             } else {
                 println!(
-                    "restored {} files, {} folders, {}",
+                    "{} {} files, {} folders, {}",
+                    if *verify { "verified" } else { "restored" },
                     summary.files,
                     summary.dirs,
                     bytes(summary.bytes)
@@ -341,14 +345,8 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
                 bail!("{} entries could not be restored as they were", summary.warnings);
             }
         }
-        VaultCommand::Dump { snapshot, path } => {
-            let repo = open(args)?;
-            repo.load_index()?;
-            let node = repo.node_at(&repo.snapshot(snapshot)?, path)?;
-            let mut out = std::io::stdout().lock();
-            repo.dump(&node, &mut out)?;
-            out.flush()?;
-        }
+        VaultCommand::Dump(how) => look::dump(how, args)?,
+        VaultCommand::Find(how) => look::find(how, args)?,
         VaultCommand::Check(how) => repair::check(how, args)?,
         VaultCommand::Repair(command) => repair::repair(command, args)?,
         VaultCommand::Forget { snapshots } => {

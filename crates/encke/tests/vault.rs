@@ -254,3 +254,59 @@ fn what_is_damaged_is_told_and_repaired() {
     vault.restic(&["check", "--read-data"]);
     vault.run(&["check", "--read-data"]);
 }
+
+#[test]
+fn files_are_found_dumped_and_verified() {
+    let vault = Vault::local();
+    let src = vault.src();
+    fs::create_dir_all(src.join("a/b")).unwrap();
+    fs::write(src.join("a/b/Report 2024.txt"), b"old").unwrap();
+    fs::write(src.join("a/other"), noise(1, 2_000_000)).unwrap();
+    let first = vault.backup();
+    fs::write(src.join("a/b/Report 2024.txt"), b"newer").unwrap();
+    let second = vault.backup();
+    let find = |args: &[&str]| -> Vec<Value> {
+        let out = vault.run(&[&["--json", "find"], args].concat());
+        out.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    let found = find(&["report*.TXT", "-i"]);
+    let ids: Vec<&str> = found.iter().map(|f| f["snapshot"].as_str().unwrap()).collect();
+    assert_eq!(ids, [&first, &second]);
+    assert_eq!((&found[0]["size"], &found[1]["size"]), (&3.into(), &5.into()));
+    assert_eq!(
+        found[0]["path"],
+        src.join("a/b/Report 2024.txt").to_str().unwrap()
+    );
+    assert!(find(&["report*.TXT"]).is_empty());
+    assert_eq!(find(&["a/**/*", "--snapshot", "latest"]).len(), 3);
+    assert_eq!(find(&["*", "--limit", "4"]).len(), 4);
+
+    let file = src.join("a/b/Report 2024.txt");
+    let dump = |args: &[&str]| vault.output(&[&["dump"], args].concat()).stdout;
+    assert_eq!(dump(&[&first, file.to_str().unwrap()]), b"old");
+    let tar = vault.dir.path().join("a.tar.zst");
+    let folder = src.join("a");
+    let (tar, folder) = (tar.to_str().unwrap(), folder.to_str().unwrap());
+    vault.run(&["dump", "latest", folder, "--format", "tar.zst", "--out", tar]);
+    vault.fails(&["dump", "latest", folder, "--format", "tar.zst", "--out", tar]);
+    let listed = Command::new("tar").args(["--zstd", "-tf", tar]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&listed.stdout),
+        "b/\nb/Report 2024.txt\nother\n"
+    );
+    let one = dump(&[&second, file.to_str().unwrap(), "--format", "tar"]);
+    assert!(one.windows(5).any(|w| w == b"newer"));
+
+    let verified = vault.json(&["restore", "latest", "--verify"]);
+    assert_eq!(verified["bytes"], 2_000_005);
+    // What a program writes is a file.
+    let mut child = vault
+        .command(&["stdin", "--name", "/dump.sql"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &noise(5, 1_000_000)).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(dump(&["latest", "/dump.sql"]) == noise(5, 1_000_000));
+}
