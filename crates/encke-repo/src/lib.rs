@@ -13,6 +13,8 @@
 //! This crate knows nothing of HTTP servers, accounts or the API.
 
 mod alive;
+#[cfg(test)]
+mod arbitrary;
 pub mod archive;
 pub mod check;
 pub mod chunker;

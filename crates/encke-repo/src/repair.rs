@@ -496,11 +496,15 @@ impl Repository {
             let json = format!("{{\"nodes\":[{}]}}\n", texts.join(","));
             let new = Id::of(json.as_bytes());
             if !dry_run && !self.index().read().has(BlobType::Tree, &new) {
-                let mut sealed = Vec::new();
-                let packed = zstd::bulk::compress(json.as_bytes(), 3)
-                    .map_err(|e| RepoError::Invalid(format!("compression: {e}")))?;
-                self.key().seal(&packed, &mut sealed)?;
-                let size = u32::try_from(json.len()).map_err(|_| RepoError::Stopped)?;
+                let (mut sealed, mut size) = (Vec::new(), 0);
+                if self.compresses() {
+                    let packed = zstd::bulk::compress(json.as_bytes(), 3)
+                        .map_err(|e| RepoError::Invalid(format!("compression: {e}")))?;
+                    self.key().seal(&packed, &mut sealed)?;
+                    size = u32::try_from(json.len()).map_err(|_| RepoError::Stopped)?;
+                } else {
+                    self.key().seal(json.as_bytes(), &mut sealed)?;
+                }
                 packer.add(BlobType::Tree, new, &sealed, size)?;
             }
             new

@@ -49,6 +49,7 @@ pub struct Repository {
     key: Key,
     key_id: Id,
     id: String,
+    version: u32,
     chunker: Chunker,
     index: RwLock<Index>,
     loaded: Mutex<HashSet<String>>,
@@ -121,9 +122,6 @@ impl Repository {
         if !(1..=2).contains(&config.version) {
             return Err(RepoError::Version(config.version));
         }
-        if config.version == 1 {
-            return Err(RepoError::Version(1));
-        }
         let polynomial = u64::from_str_radix(&config.chunker_polynomial, 16)
             .ok()
             .filter(|&p| crate::polynomial::degree(p) == crate::polynomial::DEGREE)
@@ -137,6 +135,7 @@ impl Repository {
             key,
             key_id,
             id: config.id,
+            version: config.version,
             chunker: Chunker::new(polynomial),
             index: RwLock::default(),
             loaded: Mutex::default(),
@@ -148,6 +147,11 @@ impl Repository {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether blobs and files may be compressed: not in version 1 of the format.
+    pub(crate) fn compresses(&self) -> bool {
+        self.version > 1
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {
@@ -223,9 +227,13 @@ impl Repository {
     /// Seals and writes a file that is not a pack. Answers its name and size.
     pub(crate) fn save_json<T: Serialize>(&self, kind: FileKind, value: &T) -> RepoResult<(Id, u64)> {
         let text = serde_json::to_vec(value).map_err(|e| RepoError::Invalid(e.to_string()))?;
-        let mut packed = vec![COMPRESSED];
-        packed
-            .extend(zstd::bulk::compress(&text, FILE_LEVEL).map_err(|e| RepoError::Invalid(e.to_string()))?);
+        let packed = if self.compresses() {
+            let packed = zstd::bulk::compress(&text, FILE_LEVEL);
+            let packed = packed.map_err(|e| RepoError::Invalid(e.to_string()))?;
+            [&[COMPRESSED], &packed[..]].concat()
+        } else {
+            text
+        };
         let mut sealed = Vec::new();
         self.key.seal(&packed, &mut sealed)?;
         let id = Id::of(&sealed);
@@ -663,7 +671,7 @@ impl Unsealer {
 }
 
 /// Decompresses a file that is not a pack.
-fn decompress(text: &[u8]) -> RepoResult<Vec<u8>> {
+pub(crate) fn decompress(text: &[u8]) -> RepoResult<Vec<u8>> {
     let damaged = || RepoError::Damaged("compressed data".into());
     let mut out = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(text).map_err(|_| damaged())?;

@@ -291,3 +291,34 @@ fn passwords_are_restics_passwords() {
     assert_eq!(open("fourth").unwrap().key_id(), repo.key_id());
     place.restic_check();
 }
+
+#[test]
+fn the_first_version_of_the_format_is_read_extended_and_pruned() {
+    let place = Place::new();
+    make_everything(&place.src());
+    place.restic(&["init", "--repository-version", "1"]);
+    place.restic(&["backup", place.src().to_str().unwrap()]);
+    let repo = place.open();
+    assert_sound(&repo);
+    let theirs = repo.snapshot("latest").unwrap();
+    fs::write(place.src().join("new"), b"compresses well ".repeat(100_000)).unwrap();
+    let ours = place.backup(&repo);
+    // Nothing is compressed in it, or restic would refuse it.
+    assert!(ours.uploaded > 1_600_000, "{ours:?}");
+    place.restic_check();
+    let target = place.dir.path().join("by restic");
+    place.restic(&["restore", &ours.snapshot_id, "--target", target.to_str().unwrap()]);
+    assert_same(&place.src(), &target.join(place.src().strip_prefix("/").unwrap()));
+    repo.delete_snapshots(&[theirs.id]).unwrap();
+    fs::remove_file(place.src().join("big noise")).unwrap();
+    place.backup(&repo);
+    place.forget(&repo, &ours.snapshot_id);
+    for hours in [0, 25] {
+        place.prune(&repo, hours);
+        place.restic_check();
+    }
+    assert_same(
+        &place.src(),
+        &place.restore(&repo, &repo.snapshot("latest").unwrap(), "restored"),
+    );
+}

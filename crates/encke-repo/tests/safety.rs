@@ -502,3 +502,56 @@ fn a_repository_is_made_once_and_opened_with_its_password() {
     let missing = Repository::open(nowhere, PASSWORD, encke_repo::InitOptions::default());
     assert!(matches!(missing, Err(RepoError::Missing)));
 }
+
+#[test]
+fn a_restore_goes_on_where_it_was_killed() {
+    let place = Place::new();
+    for i in 0..20 {
+        fs::write(place.src().join(format!("file{i}")), noise(i, 1_000_000)).unwrap();
+    }
+    let repo = place.init();
+    place.backup(&repo);
+    let snapshot = repo.snapshot("latest").unwrap();
+    let target = place.dir.path().join("target");
+    let restored = target.join(place.src().strip_prefix("/").unwrap());
+    let include = (0..15).map(|i| place.src().join(format!("file{i}"))).collect();
+    restore(
+        &repo,
+        &snapshot,
+        &RestoreOptions {
+            include,
+            target: target.clone(),
+            ..Default::default()
+        },
+    );
+    // As a process leaves it that is no more; and one that looks like it and is somebody's.
+    let (left, other) = (
+        restored.join(".encke-restore-999999999-7"),
+        restored.join(".encke-restore-x"),
+    );
+    fs::write(&left, b"half").unwrap();
+    fs::write(&other, b"mine").unwrap();
+    let progress = Progress::default();
+    let options = RestoreOptions {
+        target,
+        overwrite: Overwrite::IfDifferent,
+        ..Default::default()
+    };
+    let done = repo
+        .restore(&snapshot, &options, &progress, &Cancel::default(), &|_, e| {
+            panic!("{e}")
+        })
+        .unwrap();
+    assert_eq!((done.kept, done.files), (15, 20));
+    assert!(
+        Progress::get(&progress.downloaded) < 7_000_000,
+        "what is there is not read again"
+    );
+    assert!(!left.exists() && other.exists());
+    for i in 0..20 {
+        assert!(
+            fs::read(restored.join(format!("file{i}"))).unwrap() == noise(i, 1_000_000),
+            "{i}"
+        );
+    }
+}

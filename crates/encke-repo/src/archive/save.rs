@@ -142,10 +142,11 @@ impl Worker {
             .counters
             .added
             .fetch_add(content.len() as u64, Ordering::Relaxed);
-        let uncompressed = if self.compress(content) {
+        let uncompressed = if shared.repo.compresses() && self.compress(content) {
             u32::try_from(content.len()).map_err(|_| RepoError::Invalid("a listing is too long".into()))?
         } else {
             self.sealed.truncate(IV_SIZE);
+            self.sealed.resize(IV_SIZE, 0);
             self.sealed.extend_from_slice(content);
             0
         };

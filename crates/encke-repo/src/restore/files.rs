@@ -3,7 +3,7 @@
 use super::attributes::{self, may_replace};
 use super::content::{Target, create};
 use super::plan::{Entry, Plan};
-use super::root::{Opened, Root};
+use super::root::{DRAFT, Opened, Root};
 use super::{Overwrite, Work};
 use crate::error::{RepoError, RepoResult};
 use crate::id::{Id, IdMap};
@@ -148,7 +148,7 @@ fn prepare<'a>(
     // What is in the way goes only when the new file is complete; what is long in the making shall not look complete
     // after a crash.
     let draft = (in_the_way || node.content.len() > 1)
-        .then(|| format!(".encke-restore-{}-{number}", std::process::id()).into());
+        .then(|| format!("{DRAFT}{}-{number}", std::process::id()).into());
     let target = Target::new(entry, draft, dir.fresh);
     if node.content.len() != 1 {
         let made = create(at, target.name()).and_then(|file| {

@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+/// Names of files that are not complete begin like this; then come the process and a number.
+pub(super) const DRAFT: &str = ".encke-restore-";
 /// New folders are nobody else's business until they have their own mode.
 const PRIVATE: Mode = Mode::RWXU;
 
@@ -62,6 +64,7 @@ impl Root {
     /// Makes the folders of a plan, outermost first.
     pub(super) fn make_dirs(&self, plan: &mut Plan, work: &Work) -> RepoResult<()> {
         let mut parent = Opened::default();
+        self.sweep(Path::new(""));
         for number in 1..plan.dirs.len() {
             work.check_cancel()?;
             let (before, after) = plan.dirs.split_at_mut(number);
@@ -76,7 +79,12 @@ impl Root {
                 .map_err(io::Error::from)
                 .and_then(|at| make_dir(at, name, work))
             {
-                Ok(fresh) => dir.fresh = fresh,
+                Ok(fresh) => {
+                    dir.fresh = fresh;
+                    if !fresh {
+                        self.sweep(&dir.path);
+                    }
+                }
                 Err(e) => {
                     dir.blocked = true;
                     work.warning(&dir.path, &e.to_string());
@@ -84,6 +92,29 @@ impl Root {
             }
         }
         Ok(())
+    }
+}
+
+impl Root {
+    /// Removes what a restore that was killed has left in a folder: files that were not complete.
+    fn sweep(&self, path: &Path) {
+        let Ok(folder) = self.folder(path) else { return };
+        let Ok(entries) = rustix::fs::Dir::read_from(&folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let process = entry
+                .file_name()
+                .to_str()
+                .ok()
+                .and_then(|name| name.strip_prefix(DRAFT)?.split('-').next());
+            if let Some(process) = process
+                && process.bytes().all(|b| b.is_ascii_digit())
+                && !Path::new("/proc").join(process).exists()
+            {
+                let _ = rustix::fs::unlinkat(&folder, entry.file_name(), AtFlags::empty());
+            }
+        }
     }
 }
 
