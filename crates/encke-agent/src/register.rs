@@ -34,6 +34,7 @@ pub struct Registration<'a> {
 pub(crate) fn login_parameters(server: &str, username: &str) -> AgentResult<LoginParameters> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
+        .tls_config(encke_storage::tls())
         .timeout_global(Some(Duration::from_secs(30)))
         .build()
         .into();

@@ -27,6 +27,7 @@ pub mod storage_role;
 pub mod storage_templates;
 pub mod stream;
 pub mod table;
+mod tls;
 pub mod unsupported;
 pub mod users;
 pub mod webauthn;

@@ -6,7 +6,7 @@ use crate::live::Registry;
 use crate::table::{Route, Table};
 use encke_api::account_keys::{PASSWORD_FORMAT_ENCKE, StoredPassword, WrappingKey};
 use encke_api::constants::{PASSWORD_FORMAT_PLAINTEXT, SEVT_SERVER_STARTED};
-use encke_api::types::ServerConfigOptions;
+use encke_api::types::{HTTPConnectorOptions, ServerConfigOptions};
 use encke_store::{EventDraft, Store, StoreError};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
@@ -27,6 +28,8 @@ use tower::Service as _;
 const MAX_CONNECTIONS: usize = 60_000;
 /// A request's head must have arrived within this time.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+/// A TLS handshake is done within this time.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(15);
 /// How often a server looks for changes of the configuration by others on its database.
 const CONFIG_TIME: Duration = Duration::from_secs(2);
 /// Open calls have this long to end when the server stops.
@@ -66,6 +69,14 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// A listener's certificate.
+    #[error("can not listen at {address} with TLS: {error}")]
+    Tls {
+        /// Which.
+        address: SocketAddr,
+        /// What is wrong.
+        error: crate::tls::TlsError,
+    },
     /// The database.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -83,6 +94,8 @@ pub struct Server {
     pub app: Arc<App>,
     /// Where it listens; the first one where there are several.
     pub address: SocketAddr,
+    /// The same as the address of a web page, without a slash at the end.
+    pub url: String,
     listening: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -129,21 +142,28 @@ impl Server {
         };
         let config = prepare_config(&store).await?;
         let wanted = match options.listen {
-            Some(address) => vec![address],
+            Some(address) => vec![(address, HTTPConnectorOptions::default())],
             None => crate::meta::listen_addresses(&config.listen_addresses),
         };
+        let stopping = CancellationToken::new();
         let mut listeners = Vec::new();
-        for address in wanted {
-            match TcpListener::bind(address).await {
+        for (address, options) in wanted {
+            let opened = match crate::tls::acceptor(&options, &stopping) {
+                Ok(tls) => match TcpListener::bind(address).await {
+                    Ok(listener) => Ok((listener, tls)),
+                    Err(error) => Err(StartError::Listen { address, error }),
+                },
+                Err(error) => Err(StartError::Tls { address, error }),
+            };
+            match opened {
                 Ok(listener) => listeners.push(listener),
                 // One address that is gone must not take the others away.
-                Err(error) if !listeners.is_empty() => {
-                    tracing::error!(%address, %error, "can not listen at this address");
-                }
-                Err(error) => return Err(StartError::Listen { address, error }),
+                Err(error) if !listeners.is_empty() => tracing::error!(%error, "one address less"),
+                Err(error) => return Err(error),
             }
         }
-        let address = listeners[0].local_addr().map_err(|error| StartError::Listen {
+        let scheme = if listeners[0].1.is_some() { "https" } else { "http" };
+        let address = listeners[0].0.local_addr().map_err(|error| StartError::Listen {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             error,
         })?;
@@ -163,8 +183,8 @@ impl Server {
             table: Table::new(all_routes()),
             start_hash: uuid::Uuid::new_v4().to_string(),
             start_time: now(),
-            local_url: format!("http://{address}"),
-            stopping: CancellationToken::new(),
+            local_url: format!("{scheme}://{address}"),
+            stopping,
             ending: tokio::sync::watch::Sender::new(None),
             config: RwLock::new(Arc::new(config)),
         });
@@ -186,10 +206,11 @@ impl Server {
         tokio::spawn(crate::meta::keep_statistics(app.clone()));
         let listening = listeners
             .into_iter()
-            .map(|listener| tokio::spawn(listen(app.clone(), listener)))
+            .map(|(listener, tls)| tokio::spawn(listen(app.clone(), listener, tls)))
             .collect();
         tracing::info!(%address, "server started");
         Ok(Self {
+            url: app.local_url.clone(),
             app,
             address,
             listening,
@@ -219,7 +240,7 @@ impl Server {
     }
 }
 
-async fn listen(app: Arc<App>, listener: TcpListener) {
+async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     let router = crate::http::router(app.clone());
     let mut service = router.into_make_service_with_connect_info::<SocketAddr>();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -260,13 +281,22 @@ async fn listen(app: Arc<App>, listener: TcpListener) {
                     .await
             }
         });
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(socket), handler)
-            .into_owned();
-        let connection = graceful.watch(connection);
+        let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
             // A broken connection is the client's affair.
-            let _ = connection.await;
+            match tls {
+                None => {
+                    let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), handler);
+                    let _ = watcher.watch(connection).await;
+                }
+                Some(tls) => {
+                    if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_TIME, tls.accept(socket)).await {
+                        let connection =
+                            builder.serve_connection_with_upgrades(TokioIo::new(socket), handler);
+                        let _ = watcher.watch(connection).await;
+                    }
+                }
+            }
             drop(permit);
         });
     }

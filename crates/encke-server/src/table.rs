@@ -63,6 +63,15 @@ pub struct Keyed<T>(PhantomData<T>);
 /// Plain text that is written while it is read from the store.
 pub struct PlainStream(pub Body);
 
+/// Text that goes out as it lies in memory.
+struct Shared(Arc<str>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 impl<T> StoredDoc<T> {
     /// Wraps stored text of a `T`.
     #[must_use]
@@ -107,7 +116,7 @@ impl<T: WireName> IntoReply for StoredDoc<T> {
     }
     fn into_reply(self) -> ApiResult<Reply> {
         Ok(Reply {
-            body: Body::from(String::from(&*self.0)),
+            body: Body::from(Bytes::from_owner(Shared(self.0))),
             media: JSON,
         })
     }

@@ -5,11 +5,13 @@ mod cloud;
 mod local;
 mod place;
 mod rest;
+mod trust;
 
 pub use cloud::{Cloud, S3};
 pub use local::Local;
 pub use place::{kind_name, open_place, s3_place};
 pub use rest::Rest;
+pub use trust::tls;
 
 use std::sync::Arc;
 

@@ -36,6 +36,7 @@ impl Rest {
     pub fn new(base: &str, credentials: Option<(&str, &str)>) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .tls_config(crate::trust::tls())
             .timeout_connect(Some(Duration::from_secs(20)))
             .timeout_recv_response(Some(Duration::from_secs(120)))
             .timeout_recv_body(Some(Duration::from_secs(600)))

@@ -51,7 +51,7 @@ async fn start(options: &ServeOptions) -> anyhow::Result<Server> {
 }
 
 fn tell(server: &Server) {
-    println!("Encke listens at http://{}/", server.address);
+    println!("Encke listens at {}/", server.url);
     if server.app.config().admin_users.is_empty() {
         println!("There is no administrator yet: open the address above to make the first one.");
     }

@@ -8,6 +8,7 @@ use crate::auth::{Admin, find_admin};
 use crate::start::DEFAULT_LISTEN;
 use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, Route, done};
+use crate::tls::{self, TlsError};
 use encke_api::account_keys::PASSWORD_FORMAT_ENCKE;
 use encke_api::constants::{MINIMUM_LOG_RETENTION_DAYS, PASSWORD_FORMAT_PLAINTEXT, SEVT_SERVER_UPDATED};
 use encke_api::form::{Json, NoParams};
@@ -40,13 +41,15 @@ fn address(text: &str) -> Option<SocketAddr> {
 }
 
 /// Where a configuration says the server listens; the default where it says nothing that can be used.
-pub(crate) fn listen_addresses(listeners: &[HTTPConnectorOptions]) -> Vec<SocketAddr> {
-    let mut all: Vec<SocketAddr> = listeners
+pub(crate) fn listen_addresses(
+    listeners: &[HTTPConnectorOptions],
+) -> Vec<(SocketAddr, HTTPConnectorOptions)> {
+    let mut all: Vec<(SocketAddr, HTTPConnectorOptions)> = listeners
         .iter()
-        .filter_map(|l| address(&l.listen_address))
+        .filter_map(|l| Some((address(&l.listen_address)?, l.clone())))
         .collect();
     if all.is_empty() {
-        all.extend(address(DEFAULT_LISTEN));
+        all.extend(address(DEFAULT_LISTEN).map(|a| (a, HTTPConnectorOptions::default())));
     }
     all
 }
@@ -74,17 +77,10 @@ fn check_listeners(config: &ServerConfigOptions) -> ApiResult<()> {
         )));
     }
     for listener in &config.listen_addresses {
-        let tls = [
-            &listener.ssl_cert_path,
-            &listener.ssl_cert_key,
-            &listener.ssl_pfx_path,
-            &listener.auto_ssl_domains,
-        ];
-        if tls.iter().any(|t| !t.is_empty()) {
-            return Err(ApiError::unsupported(
-                "listeners with TLS; put a proxy in front and set TrustXForwardedFor",
-            ));
-        }
+        tls::check(listener).map_err(|e| match e {
+            TlsError::Unsupported(why) => ApiError::unsupported(why),
+            e => ApiError::bad_request(format!("ListenAddress '{}': {e}", listener.listen_address)),
+        })?;
         if address(&listener.listen_address).is_none() {
             return Err(ApiError::bad_request(format!(
                 "ListenAddress '{}' is not an address such as 127.0.0.1:8060 or :8060",
@@ -103,7 +99,7 @@ async fn check_free(present: &ServerConfigOptions, wanted: &ServerConfigOptions)
         .iter()
         .filter_map(|l| address(&l.listen_address))
     {
-        if known.contains(&address) {
+        if known.iter().any(|(a, _)| *a == address) {
             continue;
         }
         tokio::net::TcpListener::bind(address)
