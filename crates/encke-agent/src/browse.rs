@@ -13,7 +13,7 @@ use std::path::Path;
 /// Most entries of one listing.
 const MAX_ENTRIES: usize = 100_000;
 
-fn consent(agent: &Agent) -> AgentResult<()> {
+pub(crate) fn consent(agent: &Agent) -> AgentResult<()> {
     if agent.allows_filenames() {
         return Ok(());
     }
@@ -23,7 +23,7 @@ fn consent(agent: &Agent) -> AgentResult<()> {
     })
 }
 
-fn body<T: serde::Serialize>(value: &T) -> AgentResult<Value> {
+pub(crate) fn body<T: serde::Serialize>(value: &T) -> AgentResult<Value> {
     serde_json::to_value(value).map_err(|e| AgentError::Protocol(e.to_string()))
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn snapshots(agent: &Agent, destination: &str) -> AgentResult<Value> 
     body(&snapshots)
 }
 
-fn type_word(kind: NodeType) -> &'static str {
+pub(crate) fn type_word(kind: NodeType) -> &'static str {
     match kind {
         NodeType::File => encke_api::constants::STOREDOBJECTTYPE_FILE,
         NodeType::Dir => encke_api::constants::STOREDOBJECTTYPE_DIRECTORY,
@@ -113,6 +113,7 @@ pub(crate) fn filesystem(agent: &Agent, path: &str) -> AgentResult<Value> {
     if !path.is_absolute() {
         return Err(AgentError::Invalid("the path must be absolute".into()));
     }
+    crate::sandbox::check(&agent.profile()?, path)?;
     let error = |error| AgentError::File {
         path: path.to_path_buf(),
         error,

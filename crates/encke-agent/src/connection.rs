@@ -2,12 +2,12 @@
 
 use crate::error::{AgentError, AgentResult};
 use crate::settings::Settings;
-use crate::{Agent, PendingCall, VERSION, browse, device, jobs};
+use crate::{Agent, Farewell, PendingCall, VERSION, browse, device, jobs};
 use encke_api::live::{
-    Call, DeviceMessage, HEARTBEAT_SECONDS, Hello, LIVE_PATH, MAX_FRAME, PROTOCOL, ProfileAndHash, Request,
-    ServerMessage,
+    Call, DeviceMessage, HEARTBEAT_SECONDS, Hello, Joiner, LIVE_PATH, MAX_FRAME, PROTOCOL, ProfileAndHash,
+    Request, ServerMessage, parts,
 };
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -97,14 +97,18 @@ pub(crate) async fn connect(server: &str, first: &DeviceMessage) -> AgentResult<
             AgentError::Offline
         })?;
     send(&mut socket, first).await?;
+    let mut joiner = Joiner::default();
     loop {
         let frame = timeout(CONNECT_TIME, socket.next())
             .await
             .map_err(|_| AgentError::Offline)?;
         match frame {
             Some(Ok(Message::Text(text))) => {
-                let message =
-                    serde_json::from_str(text.as_str()).map_err(|e| AgentError::Protocol(e.to_string()))?;
+                let text = joiner
+                    .take(text.as_str())
+                    .map_err(|e| AgentError::Protocol(e.to_string()))?;
+                let Some(text) = text else { continue };
+                let message = serde_json::from_str(&text).map_err(|e| AgentError::Protocol(e.to_string()))?;
                 return match message {
                     ServerMessage::Refused { status, message } => Err(AgentError::Server { status, message }),
                     message => Ok((socket, message)),
@@ -116,16 +120,22 @@ pub(crate) async fn connect(server: &str, first: &DeviceMessage) -> AgentResult<
     }
 }
 
-fn frame(message: &DeviceMessage) -> AgentResult<Message> {
+/// Sends a frame.
+pub(crate) async fn send(
+    sink: &mut (impl Sink<Message> + Unpin),
+    message: &DeviceMessage,
+) -> AgentResult<()> {
     let text = serde_json::to_string(message).map_err(|e| AgentError::Protocol(e.to_string()))?;
-    Ok(Message::Text(text.into()))
-}
-
-pub(crate) async fn send(socket: &mut Socket, message: &DeviceMessage) -> AgentResult<()> {
-    socket
-        .send(frame(message)?)
-        .await
-        .map_err(|_| AgentError::Offline)
+    if text.len() > MAX_FRAME {
+        return Err(AgentError::Protocol("the answer is too large to be sent".into()));
+    }
+    for part in parts(text) {
+        let sent = timeout(CONNECT_TIME, sink.send(Message::Text(part.into()))).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return Err(AgentError::Offline);
+        }
+    }
+    Ok(())
 }
 
 /// Connects, and connects again, until the agent stops.
@@ -188,6 +198,7 @@ async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<Pe
     let deliverer = tokio::spawn(deliver(agent.clone(), deliveries));
     let requests = Arc::new(tokio::sync::Semaphore::new(MAX_REQUESTS));
     let silence = Duration::from_secs(3 * HEARTBEAT_SECONDS);
+    let mut joiner = Joiner::default();
     loop {
         let message = tokio::select! {
             () = agent.stopping.cancelled() => break,
@@ -207,8 +218,9 @@ async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<Pe
             }
             incoming = timeout(silence, stream.next()) => {
                 match incoming {
-                    Ok(Some(Ok(Message::Text(text)))) => match serde_json::from_str(text.as_str()) {
-                        Ok(ServerMessage::Answer { id, status, message, body }) => {
+                    Ok(Some(Ok(Message::Text(text)))) => match joined(&mut joiner, text.as_str()) {
+                        Ok(None) => {}
+                        Ok(Some(ServerMessage::Answer { id, status, message, body })) => {
                             if let Some(answer) = waiting.remove(&id) {
                                 let _ = answer.send(match status {
                                     200..=399 => Ok(body),
@@ -216,18 +228,28 @@ async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<Pe
                                 });
                             }
                         }
-                        Ok(ServerMessage::Request { id, request }) => {
+                        Ok(Some(ServerMessage::Request { id, request })) => {
                             let (agent, outgoing, requests) = (agent.clone(), outgoing.clone(), requests.clone());
                             tokio::spawn(async move {
                                 let _permit = requests.acquire().await;
-                                let moves = matches!(
+                                let leaves = matches!(
                                     request,
-                                    Request::UpdateLoginPassword { .. } | Request::UpdateLoginUrl { .. }
+                                    Request::Stop | Request::ForgetLogin | Request::Uninstall { .. }
                                 );
+                                let moves = leaves
+                                    || matches!(
+                                        request,
+                                        Request::UpdateLoginPassword { .. } | Request::UpdateLoginUrl { .. }
+                                    );
                                 let (ok, reply) = reply(&agent, id, request).await;
                                 let _ = outgoing.send(Some(reply)).await;
                                 if moves && ok {
                                     let _ = outgoing.send(None).await;
+                                }
+                                if leaves && ok {
+                                    // The reply goes first.
+                                    let _ = timeout(CONNECT_TIME, outgoing.closed()).await;
+                                    agent.stopping.cancel();
                                 }
                             });
                         }
@@ -249,13 +271,36 @@ async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<Pe
                 continue;
             }
         };
-        let Ok(frame) = frame(&message) else { continue };
-        if !matches!(timeout(CONNECT_TIME, sink.send(frame)).await, Ok(Ok(()))) {
-            break;
+        match send(&mut sink, &message).await {
+            Ok(()) => {}
+            Err(AgentError::Offline) => break,
+            // Whoever waits for it must not wait in vain.
+            Err(e) => {
+                if let DeviceMessage::Reply { id, .. } = message {
+                    let reply = DeviceMessage::Reply {
+                        id,
+                        status: 413,
+                        message: e.to_string(),
+                        body: Value::Null,
+                    };
+                    let _ = send(&mut sink, &reply).await;
+                }
+            }
         }
     }
     deliverer.abort();
     let _ = timeout(Duration::from_secs(2), sink.send(Message::Close(None))).await;
+}
+
+/// A frame, once it is whole.
+pub(crate) fn joined(joiner: &mut Joiner, text: &str) -> AgentResult<Option<ServerMessage>> {
+    let broken = |e: String| AgentError::Protocol(e);
+    let Some(frame) = joiner.take(text).map_err(|e| broken(e.to_string()))? else {
+        return Ok(None);
+    };
+    serde_json::from_str(&frame)
+        .map(Some)
+        .map_err(|e| broken(e.to_string()))
 }
 
 /// Delivers what the spool holds, one after the other, until the connection ends.
@@ -375,7 +420,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
             .await
         }
         Request::BrowseFilesystem { path } => blocking(agent, move |a| browse::filesystem(a, &path)).await,
-        Request::PingDestination { location } => blocking(agent, move |a| a.vaults.ping(&location)).await,
+        Request::PingDestination { location } => blocking(agent, move |a| a.vaults.ping(a, &location)).await,
         Request::UpdateLoginPassword { password } => {
             let settings = agent.settings();
             let asked = settings.clone();
@@ -389,9 +434,55 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
         Request::UpdateLoginUrl { url, force } => {
             move_to(agent, agent.settings().with_server(&url), force).await
         }
+        Request::Upkeep { destination, task } => jobs::start_upkeep(agent, destination, task).await,
+        Request::SearchSnapshots {
+            destination,
+            snapshots,
+            filter,
+        } => {
+            blocking(agent, move |a| {
+                crate::search::search(a, &destination, &snapshots, &filter)
+            })
+            .await
+        }
+        Request::BrowseDisks => blocking(agent, |_| crate::disks::list()).await,
+        Request::BrowseMysql { connection } => {
+            blocking(agent, move |a| {
+                browse::consent(a)?;
+                browse::body(&crate::databases::browse_mysql(&a.data_dir, &connection)?)
+            })
+            .await
+        }
+        Request::BrowseMongodb { connection } => {
+            blocking(agent, move |a| {
+                browse::consent(a)?;
+                browse::body(&crate::databases::browse_mongodb(&connection)?)
+            })
+            .await
+        }
+        Request::Stop => leave(agent, None).await,
+        Request::ForgetLogin => leave(agent, Some(Farewell::ForgetLogin)).await,
+        Request::Uninstall { remove_settings } => {
+            leave(agent, Some(Farewell::Uninstall { remove_settings })).await
+        }
         Request::Register { .. } => Err(AgentError::Invalid("this device is registered already".into())),
         Request::DropConnection => Err(AgentError::Unsupported("dropping is done by the server".into())),
     }
+}
+
+/// Ends all jobs and has them reported; the connection's end is the agent's.
+async fn leave(agent: &Arc<Agent>, farewell: Option<Farewell>) -> AgentResult<Value> {
+    *agent.farewell.lock() = farewell;
+    jobs::stop_all(agent).await;
+    let delivered = async {
+        while !agent.spool.is_empty()? {
+            sleep(Duration::from_millis(100)).await;
+        }
+        AgentResult::Ok(())
+    };
+    // What can not be delivered in time must not keep the agent here.
+    let _ = timeout(Duration::from_secs(10), delivered).await;
+    Ok(Value::Null)
 }
 
 async fn blocking<F>(agent: &Arc<Agent>, work: F) -> AgentResult<Value>

@@ -55,6 +55,18 @@ pub(crate) fn os_info() -> OSInfo {
     }
 }
 
+/// How strong the machine is, for how often it looks after vaults.
+pub(crate) fn power() -> crate::jobs::Power {
+    let memory = read("/proc/meminfo");
+    let kib = memory.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    let kib = kib.and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok());
+    let uptime = read("/proc/uptime");
+    crate::jobs::Power {
+        memory: kib.unwrap_or(0).saturating_mul(1024),
+        uptime: uptime.split('.').next().and_then(|s| s.parse().ok()).unwrap_or(0),
+    }
+}
+
 /// IANA name of the device's time zone.
 pub(crate) fn time_zone() -> String {
     let named = read("/etc/timezone");

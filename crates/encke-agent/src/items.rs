@@ -1,8 +1,13 @@
 //! What a Protected Item means on this device (reference, section 12).
 
+use crate::databases::{self, Dumps, ENGINE_POSTGRESQL, Secret};
 use crate::error::{AgentError, AgentResult};
+use crate::jobs::streams::{Origin, Stream};
 use crate::patterns::Patterns;
-use encke_api::constants::{OS_ANY, OS_ONLY_LINUX};
+use encke_api::constants::{
+    ENGINE_BUILTIN_FILE, ENGINE_BUILTIN_MONGODB, ENGINE_BUILTIN_MYSQL, ENGINE_BUILTIN_STDOUT,
+    ENGINE_BUILTIN_WINDISK, OS_ANY, OS_ONLY_LINUX,
+};
 use encke_api::types::{ExtraFileExclusion, SourceConfig, SourceIncludePattern};
 use encke_repo::Exclude;
 use std::path::{Path, PathBuf};
@@ -18,16 +23,11 @@ pub(crate) enum Item {
         exclude: Exclude,
         rescan: bool,
     },
-    Output {
-        command: OutputCommand,
+    Streams {
+        streams: Vec<Stream>,
+        /// Kept while the streams are read.
+        secrets: Vec<Secret>,
     },
-}
-
-/// A program whose output is backed up.
-pub(crate) struct OutputCommand {
-    pub command: String,
-    pub folder: String,
-    pub save_as: String,
 }
 
 fn values<'a>(source: &'a SourceConfig, prefix: &str) -> Vec<&'a str> {
@@ -39,15 +39,75 @@ fn values<'a>(source: &'a SourceConfig, prefix: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Reads an item. `mandatory` is what the account's policy leaves out of every item of files.
-pub(crate) fn read(source: &SourceConfig, mandatory: &[ExtraFileExclusion]) -> AgentResult<Item> {
+/// Reads an item. `mandatory` is what the account's policy leaves out of every item of files; `data_dir` is for files
+/// that programs need while they run.
+pub(crate) fn read(
+    source: &SourceConfig,
+    mandatory: &[ExtraFileExclusion],
+    data_dir: &Path,
+) -> AgentResult<Item> {
+    let dumps = |dumps: Dumps| {
+        let stream = |d: databases::Dump| Stream {
+            name: d.name,
+            origin: Origin::Program(Box::new(d.command)),
+        };
+        Ok(Item::Streams {
+            streams: dumps.streams.into_iter().map(stream).collect(),
+            secrets: dumps.files,
+        })
+    };
     match source.engine.as_str() {
-        encke_api::constants::ENGINE_BUILTIN_FILE => files(source, mandatory),
-        encke_api::constants::ENGINE_BUILTIN_STDOUT => output(source),
+        ENGINE_BUILTIN_FILE => files(source, mandatory),
+        ENGINE_BUILTIN_STDOUT => output(source),
+        ENGINE_BUILTIN_MYSQL => dumps(databases::mysql(data_dir, source)?),
+        ENGINE_BUILTIN_MONGODB => dumps(databases::mongodb(data_dir, source)?),
+        ENGINE_POSTGRESQL => dumps(databases::postgres(source)?),
+        ENGINE_BUILTIN_WINDISK => images(source),
         other => Err(AgentError::Unsupported(format!(
             "Protected Items of type {other}"
         ))),
     }
+}
+
+/// Name of the description of disks beside their images.
+pub(crate) const DISKS_FILE: &str = "disks.json";
+
+/// Disks, whole: what they hold, and what the system told of them.
+fn images(source: &SourceConfig) -> AgentResult<Item> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let (mut streams, mut drives) = (Vec::new(), Vec::new());
+    for device in values(source, "DISK-") {
+        let path = PathBuf::from(device);
+        let kind = std::fs::metadata(&path).map_err(|error| AgentError::File {
+            path: path.clone(),
+            error,
+        })?;
+        if !kind.file_type().is_block_device() {
+            return Err(AgentError::Invalid(format!("'{device}' is not a disk")));
+        }
+        let name = path
+            .strip_prefix("/dev")
+            .unwrap_or(&path)
+            .to_string_lossy()
+            .replace('/', "_");
+        drives.push(crate::disks::describe(&path));
+        streams.push(Stream {
+            name: format!("{name}.img"),
+            origin: Origin::File(path),
+        });
+    }
+    if streams.is_empty() {
+        return Err(AgentError::Invalid("the item names no disk".into()));
+    }
+    let text = serde_json::to_vec_pretty(&drives).map_err(|e| AgentError::Protocol(e.to_string()))?;
+    streams.push(Stream {
+        name: DISKS_FILE.into(),
+        origin: Origin::Text(text),
+    });
+    Ok(Item::Streams {
+        streams,
+        secrets: Vec::new(),
+    })
 }
 
 fn files(source: &SourceConfig, mandatory: &[ExtraFileExclusion]) -> AgentResult<Item> {
@@ -118,34 +178,34 @@ fn output(source: &SourceConfig) -> AgentResult<Item> {
     let get = |key: &str| source.engine_props.get(key).cloned().unwrap_or_default();
     let mut commands = Vec::new();
     if !get("COMMAND").is_empty() {
-        commands.push(OutputCommand {
-            command: get("COMMAND"),
-            folder: get("WORKDIR"),
-            save_as: get("SAVEAS"),
-        });
+        commands.push([get("COMMAND"), get("WORKDIR"), get("SAVEAS")]);
     }
     for text in values(source, "EXTRACOMMAND-") {
-        let [command, folder, save_as]: [String; 3] = serde_json::from_str(text)
+        let extra = serde_json::from_str(text)
             .map_err(|e| AgentError::Invalid(format!("an extra command of the item can not be read: {e}")))?;
-        commands.push(OutputCommand {
-            command,
-            folder,
-            save_as,
+        commands.push(extra);
+    }
+    if commands.is_empty() {
+        return Err(AgentError::Invalid("the item has no command".into()));
+    }
+    let mut streams = Vec::with_capacity(commands.len());
+    for [text, folder, name] in commands {
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            return Err(AgentError::Invalid(format!(
+                "'{name}' is not a file name to save a program's output as"
+            )));
+        }
+        let mut command = crate::jobs::shell::command(&text);
+        if !folder.is_empty() {
+            command.current_dir(&folder);
+        }
+        streams.push(Stream {
+            name,
+            origin: Origin::Program(Box::new(command)),
         });
     }
-    let command = match (commands.pop(), commands.len()) {
-        (Some(command), 0) => command,
-        (Some(_), _) => {
-            return Err(AgentError::Unsupported(
-                "program output items with more than one command; use one item for each".into(),
-            ));
-        }
-        (None, _) => return Err(AgentError::Invalid("the item has no command".into())),
-    };
-    if command.save_as.is_empty() || command.save_as.contains('/') {
-        return Err(AgentError::Invalid(
-            "the item's SAVEAS must be a file name".into(),
-        ));
-    }
-    Ok(Item::Output { command })
+    Ok(Item::Streams {
+        streams,
+        secrets: Vec::new(),
+    })
 }

@@ -5,22 +5,28 @@
 
 mod browse;
 mod connection;
+mod databases;
 mod device;
+mod disks;
 mod error;
+mod install;
 mod items;
 mod jobs;
 mod lobby;
 mod patterns;
 mod profile_cache;
 mod register;
+mod sandbox;
 pub mod schedule;
 mod scheduler;
+mod search;
 mod settings;
 mod spool;
 mod throttle;
 mod vaults;
 
 pub use error::{AgentError, AgentResult};
+pub use install::{UNIT_FOLDER, install, uninstall};
 pub use lobby::wait_in_lobby;
 pub use register::{Registration, register, register_by_token};
 pub use settings::{Settings, default_data_dir};
@@ -70,8 +76,19 @@ pub struct Agent {
     /// Held from asking for a profile until it is taken over: an answer that was overtaken must not come last.
     exchanging: Mutex<()>,
     /// Ended jobs whose outcome could not be written into the profile yet.
-    later: Mutex<Vec<BackupJobDetail>>,
+    later: Mutex<Vec<(BackupJobDetail, jobs::Outcome)>>,
     stopping: CancellationToken,
+    /// What is done at the very end, where the server asked for more than a stop.
+    farewell: Mutex<Option<Farewell>>,
+}
+
+/// How the agent leaves for good.
+#[derive(Clone, Copy)]
+enum Farewell {
+    /// Without the account.
+    ForgetLogin,
+    /// Out of the system's services, perhaps with all settings.
+    Uninstall { remove_settings: bool },
 }
 
 impl Agent {
@@ -105,13 +122,25 @@ impl Agent {
             profile_changed: Notify::new(),
             vaults: vaults::Vaults::default(),
             exchanging: Mutex::default(),
-            later: Mutex::new(died),
+            later: Mutex::new(died.into_iter().map(|d| (d, jobs::Outcome::default())).collect()),
             stopping,
+            farewell: Mutex::default(),
         });
         let scheduler = tokio::spawn(scheduler::run(agent.clone()));
         connection::keep(&agent, receive).await;
         scheduler.abort();
         jobs::stop_all(&agent).await;
+        let farewell = *agent.farewell.lock();
+        match farewell {
+            Some(Farewell::ForgetLogin) => install::forget_login(data_dir),
+            Some(Farewell::Uninstall { remove_settings }) => {
+                install::uninstall(data_dir, false)?;
+                if remove_settings {
+                    install::forget(data_dir);
+                }
+            }
+            None => {}
+        }
         Ok(())
     }
 
@@ -190,14 +219,19 @@ impl Agent {
     }
 
     /// Remembers an ended job until the server is back.
-    fn keep_for_later(&self, detail: BackupJobDetail) {
+    fn keep_for_later(&self, detail: BackupJobDetail, outcome: jobs::Outcome) {
         let mut later = self.later.lock();
-        // Only the newest of each item and vault matters, and they are few.
-        later.retain(|d| {
-            (&d.source_guid, &d.destination_guid) != (&detail.source_guid, &detail.destination_guid)
-        });
+        // Only the newest of each kind, item and vault matters, and they are few.
+        let what = |d: &BackupJobDetail| {
+            (
+                d.classification,
+                d.source_guid.clone(),
+                d.destination_guid.clone(),
+            )
+        };
+        later.retain(|(d, _)| what(d) != what(&detail));
         if later.len() < MAX_LATER {
-            later.push(detail);
+            later.push((detail, outcome));
         }
     }
 

@@ -1,11 +1,13 @@
 //! Waiting in a server's lobby until an administrator gives this device an account.
 
-use crate::connection::{Socket, connect, rest, send};
+use crate::connection::{Socket, connect, joined, rest, send};
 use crate::error::{AgentError, AgentResult};
 use crate::register::{Registration, register};
 use crate::settings::{self, Settings};
 use crate::{VERSION, device};
-use encke_api::live::{DeviceMessage, HEARTBEAT_SECONDS, LobbyHello, PROTOCOL, Request, ServerMessage};
+use encke_api::live::{
+    DeviceMessage, HEARTBEAT_SECONDS, Joiner, LobbyHello, PROTOCOL, Request, ServerMessage,
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use std::path::Path;
@@ -72,6 +74,7 @@ async fn wait(
     stopping: &CancellationToken,
 ) -> AgentResult<Option<Settings>> {
     let silence = Duration::from_secs(3 * HEARTBEAT_SECONDS);
+    let mut joiner = Joiner::default();
     loop {
         let next = tokio::select! {
             () = stopping.cancelled() => {
@@ -90,7 +93,9 @@ async fn wait(
             Ok(Some(Ok(Message::Pong(_)))) => continue,
             _ => return Err(AgentError::Offline),
         };
-        let message = serde_json::from_str(text.as_str()).map_err(|e| AgentError::Protocol(e.to_string()))?;
+        let Some(message) = joined(&mut joiner, text.as_str())? else {
+            continue;
+        };
         let (id, request) = match message {
             ServerMessage::Request { id, request } => (id, request),
             ServerMessage::Refused { status, message } => return Err(AgentError::Server { status, message }),

@@ -147,7 +147,6 @@ impl Spool {
     }
 
     /// Whether everything was delivered.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> AgentResult<bool> {
         let db = self.0.lock();
         let waiting: i64 = db.query_row(

@@ -117,8 +117,16 @@ impl Vaults {
         open_or_make(agent, id, throttle).map(Arc::new)
     }
 
+    /// Forgets what is known of a vault.
+    pub(crate) fn forget(&self, id: &str) {
+        self.open.lock().remove(id);
+    }
+
     /// Tries to reach a place and list it.
-    pub(crate) fn ping(&self, location: &DestinationLocation) -> AgentResult<Value> {
+    pub(crate) fn ping(&self, agent: &Agent, location: &DestinationLocation) -> AgentResult<Value> {
+        if location.destination_type == DESTINATIONTYPE_LOCALCOPY {
+            crate::sandbox::check(&agent.profile()?, std::path::Path::new(&location.localcopy_path))?;
+        }
         let backend = backend(location, &location.comet_bucket_key)?;
         backend.ping().map_err(|e| AgentError::Repo(e.into()))?;
         Ok(Value::Null)
@@ -151,6 +159,9 @@ fn open_or_make(
     let config = vault(agent, id)?;
     let password = password(&wrapping, id, &config)?;
     let key = bucket_key(&wrapping, id, &config.comet_bucket_key)?;
+    if config.destination_type == DESTINATIONTYPE_LOCALCOPY {
+        crate::sandbox::check(&agent.profile()?, std::path::Path::new(&config.localcopy_path))?;
+    }
     let backend = wrap(backend(&location(&config)?, &key)?);
     // Of two jobs that make a vault at once, one waits.
     let _one = (config.repo_init_timestamp == 0).then(|| agent.vaults.making.lock());

@@ -25,6 +25,13 @@ pub const PROTOCOL: u32 = 1;
 pub const HEARTBEAT_SECONDS: u64 = 30;
 /// Largest frame in bytes, either way. A directory listing or a profile fits many times over.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+/// A longer frame is sent as several WebSocket messages of at most this many bytes ([`parts`]): WebSocket libraries keep
+/// a buffer as large as the largest message for as long as the connection lives, and a server has thousands of them.
+pub const MAX_MESSAGE: usize = 4096;
+/// Begins a message that is not the last of its frame. A whole frame begins with a brace.
+const MORE: char = '+';
+/// Begins the last message of a frame that has several.
+const LAST: char = '=';
 /// Most log lines in one [`Call::AppendLog`].
 pub const MAX_LOG_BATCH: usize = 500;
 
@@ -308,6 +315,43 @@ pub enum Request {
         /// Take it over without a try.
         force: bool,
     },
+    /// Look after a vault. [`JobStarted`].
+    Upkeep {
+        /// Key in `Destinations`.
+        destination: String,
+        /// What to do.
+        task: Upkeep,
+    },
+    /// Find files in snapshots: map of snapshot id to array of `SearchResultFileInfo`.
+    SearchSnapshots {
+        /// Key in `Destinations`.
+        destination: String,
+        /// Where to look.
+        snapshots: Vec<String>,
+        /// What to look for.
+        filter: Box<crate::types::SearchClause>,
+    },
+    /// List the device's disks: array of `DiskDrive`.
+    BrowseDisks,
+    /// List the databases of a MySQL or MariaDB server: array of names.
+    BrowseMysql {
+        /// How to log in.
+        connection: Box<crate::types::MySQLConnection>,
+    },
+    /// List the databases of a MongoDB server: array of names.
+    BrowseMongodb {
+        /// How to log in.
+        connection: Box<crate::types::MongoDBConnection>,
+    },
+    /// End the device's process; nobody starts it again by itself. No body.
+    Stop,
+    /// Forget the account and end the process: somebody has to register the device again. No body.
+    ForgetLogin,
+    /// Take the program out of the system and end the process. No body.
+    Uninstall {
+        /// Remove settings and what waits to be delivered as well.
+        remove_settings: bool,
+    },
     /// Close the connection; the device connects again. No body.
     DropConnection,
     /// Leave the lobby and register with this account. No body.
@@ -321,6 +365,28 @@ pub enum Request {
     },
 }
 
+/// What can be done to a vault, each as a job of its own class.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum Upkeep {
+    /// Delete the snapshots that the retention rules do not keep, and free what only they used.
+    Retention,
+    /// Verify everything that is stored, byte by byte.
+    DeepVerify,
+    /// Bring the index in line with what is stored.
+    Reindex,
+    /// Remove locks that other programs left.
+    Unlock {
+        /// Also those that may be held.
+        all: bool,
+    },
+    /// Delete snapshots.
+    DeleteSnapshots {
+        /// Their ids.
+        snapshots: Vec<String>,
+    },
+}
+
 /// Reply body of a request that started a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobStarted {
@@ -330,3 +396,86 @@ pub struct JobStarted {
 
 /// Answer to [`LOGIN_PARAMETERS_PATH`].
 pub type LoginParameters = Stretching;
+
+/// The WebSocket messages that carry a frame.
+#[must_use]
+pub fn parts(frame: String) -> Vec<String> {
+    if frame.len() <= MAX_MESSAGE {
+        return vec![frame];
+    }
+    let mut parts = Vec::with_capacity(frame.len() / MAX_MESSAGE + 1);
+    let mut rest = frame.as_str();
+    while !rest.is_empty() {
+        let most = rest.len().min(MAX_MESSAGE - 1);
+        let end = (0..=most).rev().find(|&i| rest.is_char_boundary(i));
+        let (part, after) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = after;
+        let mut message = String::with_capacity(part.len() + 1);
+        message.push(if rest.is_empty() { LAST } else { MORE });
+        message.push_str(part);
+        parts.push(message);
+    }
+    parts
+}
+
+/// Puts frames together from WebSocket messages.
+#[derive(Debug, Default)]
+pub struct Joiner(String);
+
+impl Joiner {
+    /// Takes a message; answers the frame that it completes.
+    ///
+    /// # Errors
+    /// The frame gets larger than [`MAX_FRAME`].
+    pub fn take(&mut self, message: &str) -> Result<Option<String>, FrameTooLarge> {
+        let Some(part) = message.strip_prefix([MORE, LAST]) else {
+            return Ok(Some(message.to_string()));
+        };
+        if self.0.len() + part.len() > MAX_FRAME {
+            return Err(FrameTooLarge);
+        }
+        self.0.push_str(part);
+        if message.starts_with(MORE) {
+            return Ok(None);
+        }
+        Ok(Some(std::mem::take(&mut self.0)))
+    }
+}
+
+/// A frame is larger than [`MAX_FRAME`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a frame has more than {MAX_FRAME} bytes")]
+pub struct FrameTooLarge;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in(
+            frames in proptest::collection::vec(("[a-zü€😀+=]{0,60}", 1usize..300), 1..5),
+        ) {
+            let mut joiner = Joiner::default();
+            for (text, times) in frames {
+                let frame = format!("{{{}}}", text.repeat(times));
+                let parts = parts(frame.clone());
+                prop_assert!(parts.iter().all(|p| p.len() <= MAX_MESSAGE));
+                let (last, first) = parts.split_last().unwrap();
+                for part in first {
+                    prop_assert_eq!(joiner.take(part), Ok(None));
+                }
+                prop_assert_eq!(joiner.take(last), Ok(Some(frame)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_without_end_is_refused() {
+        let mut joiner = Joiner::default();
+        let part = format!("+{}", "x".repeat(MAX_MESSAGE));
+        let taken = (0..=MAX_FRAME / MAX_MESSAGE).map(|_| joiner.take(&part));
+        assert_eq!(taken.last(), Some(Err(FrameTooLarge)));
+    }
+}

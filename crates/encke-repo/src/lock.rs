@@ -49,6 +49,26 @@ impl LockFile {
 }
 
 impl Repository {
+    /// Removes locks of other programs: those that are stale, or `all` of them, which harms whoever holds one. Answers
+    /// how many.
+    ///
+    /// # Errors
+    /// The storage fails.
+    pub fn unlock(&self, all: bool) -> RepoResult<u64> {
+        let mut removed = 0;
+        for (name, _) in self.backend().list(FileKind::Lock)? {
+            let lock = self.load_file(FileKind::Lock, &name);
+            let lock = lock
+                .ok()
+                .and_then(|text| serde_json::from_slice::<LockFile>(&text).ok());
+            if all || lock.is_some_and(|l| l.is_stale()) {
+                self.backend().delete(FileKind::Lock, &name)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     /// Fails while somebody holds the repository exclusively. Stale locks are removed, if the storage lets us.
     pub(crate) fn check_exclusive(&self) -> RepoResult<()> {
         let mut names = Vec::new();

@@ -21,6 +21,41 @@ fn reason(area: &str, path: &str) -> &'static str {
     if path == "/api/v1/admin/convert-storage-role" {
         return "the Storage Role keeps its buckets on its own disk, so there is no S3 service behind them to convert a vault to";
     }
+    const DEVICE: [(&str, &str); 9] = [
+        ("office", "Microsoft 365 is not backed up"),
+        ("email-preview", "mailboxes are not backed up"),
+        ("vmware", "virtual machines of VMware are not backed up yet"),
+        ("proxmox", "virtual machines of Proxmox are not backed up yet"),
+        (
+            "browse-virtual-machines",
+            "virtual machines are not backed up yet",
+        ),
+        (
+            "import",
+            "there is no other product on Linux that settings could be imported from",
+        ),
+        (
+            "smb-auth",
+            "Windows share log-ins exist on Windows devices alone; a Linux device mounts shares itself",
+        ),
+        (
+            "update-software",
+            "devices do not update themselves yet; the system's package tools or a new installation do",
+        ),
+        (
+            "windisk-snapshot",
+            "the disks of an image stand in its file disks.json, which can be restored",
+        ),
+    ];
+    const WINDOWS: [&str; 4] = ["exchange-edb", "hyperv", "mssql", "vss-aaw"];
+    if path.contains("/dispatcher/") {
+        if WINDOWS.iter().any(|w| path.ends_with(w)) {
+            return "this exists on Windows devices alone, and devices of this server run Linux";
+        }
+        if let Some((_, why)) = DEVICE.iter().find(|(part, _)| path.contains(part)) {
+            return why;
+        }
+    }
     match area {
         "branding_builds" => "branded client builds are not available yet",
         "constellation" => "the Constellation Role is not available yet",

@@ -67,6 +67,17 @@ enum AgentCommand {
     },
     /// Stay connected and do what the server asks.
     Run,
+    /// Make the agent a service of this system (systemd) and start it. The machine must be registered.
+    Install {
+        /// Where to write the unit.
+        #[arg(long, default_value = encke_agent::UNIT_FOLDER)]
+        unit_folder: PathBuf,
+        /// Do not start it.
+        #[arg(long)]
+        no_start: bool,
+    },
+    /// Take the agent out of the system's services. Its settings stay.
+    Uninstall,
     /// Show what this device is registered as.
     Status,
     /// Print how to reach a Storage Vault with stock restic. Keep the output to yourself.
@@ -189,6 +200,20 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
                 .await
                 .context("the agent could not run")
         })?,
+        AgentCommand::Install {
+            unit_folder,
+            no_start,
+        } => {
+            let program = std::env::current_exe().context("this program's own path is not known")?;
+            let unit = encke_agent::install(&data_dir, &program, &unit_folder, !no_start)?;
+            println!("installed as {}", unit.display());
+        }
+        AgentCommand::Uninstall => {
+            if !encke_agent::uninstall(&data_dir, true)? {
+                bail!("the agent was not installed from {}", data_dir.display());
+            }
+            println!("uninstalled");
+        }
         AgentCommand::Status => {
             let settings = Settings::load(&data_dir)?;
             println!("server   {}", settings.server);

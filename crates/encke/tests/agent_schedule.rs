@@ -183,7 +183,10 @@ fn a_failed_backup_waits_and_is_tried_again() {
     assert_eq!(done["Status"], 5000, "{}", log(&server, &id));
     assert_eq!(done["RetryCount"], 1);
     let text = log(&server, &id);
-    assert!(text.contains("E The command ended with exit status: 1"), "{text}");
+    assert!(
+        text.contains("E The command for o ended with exit status: 1"),
+        "{text}"
+    );
     assert!(text.contains("I Trying again in 1 minutes (1 of 1)"), "{text}");
 }
 

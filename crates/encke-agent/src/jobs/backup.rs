@@ -1,12 +1,13 @@
 //! A backup job.
 
 use super::commands::{self, When};
-use super::{DEVICE_TAG, ENGINE_TAG, End, Job, SOURCE_TAG, shell};
+use super::{DEVICE_TAG, ENGINE_TAG, End, Job, Outcome, SOURCE_TAG, retention, streams};
 use crate::error::AgentError;
-use crate::items::{self, Item, OutputCommand};
-use crate::{Agent, now};
+use crate::items::{self, Item};
+use crate::{Agent, now, sandbox};
 use encke_api::constants::{
-    JOB_STATUS_FAILED_ERROR, JOB_STATUS_FAILED_QUOTA, JOB_STATUS_FAILED_WARNING, JOB_STATUS_STOP_SUCCESS,
+    JOB_CLASSIFICATION_BACKUP, JOB_CLASSIFICATION_DEEPVERIFY, JOB_STATUS_FAILED_ERROR,
+    JOB_STATUS_FAILED_QUOTA, JOB_STATUS_FAILED_WARNING, JOB_STATUS_STOP_SUCCESS,
 };
 use encke_api::live::{Call, QuotaLeft};
 use encke_api::types::{
@@ -14,19 +15,15 @@ use encke_api::types::{
     SourceConfig, UserProfileConfig,
 };
 use encke_repo::{BackupOptions, BackupSummary, Progress, Repository, Snapshot};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Longest line of a command's complaints, in bytes.
-const MAX_LINE: u64 = 4096;
 
 fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn measure(repo: &Repository) -> Result<SizeMeasurement, End> {
+pub(super) fn measure(repo: &Repository) -> Result<SizeMeasurement, End> {
     let measure_started = now();
     let size = signed(repo.stored_bytes()?);
     Ok(SizeMeasurement {
@@ -66,8 +63,13 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
         "Backing up '{}' to '{}'",
         source.description, vault.description
     ));
+    sandbox::check_item(&profile, source)?;
     // Asked before anything is done: a pattern that can not be used stops the job.
-    let item = items::read(source, &profile.policy.file_and_folder_mandatory_exclusions)?;
+    let item = items::read(
+        source,
+        &profile.policy.file_and_folder_mandatory_exclusions,
+        &job.agent.data_dir,
+    )?;
     let shared_room = check_quota(job, &vault_id)?;
     // An index from before another program's clean-up could name packs that are gone: opened anew for each backup.
     let repo =
@@ -177,9 +179,15 @@ fn back_up(
             let warn = |path: &Path, message: &str| job.warning(&format!("{}: {message}", path.display()));
             repo.backup(&engine, &job.progress, &job.cancel, &warn)?
         }
-        Item::Output { command } => output(job, repo, &command, &engine)?,
+        Item::Streams { streams, secrets } => {
+            let summary = streams::back_up(job, repo, streams, &engine);
+            drop(secrets);
+            summary?
+        }
     };
-    finish(job, repo, &summary, options)
+    let vault_id = job.detail.lock().destination_guid.clone();
+    finish(job, repo, &summary, options)?;
+    retention::after_backup(job, repo, &vault_id, options.auto_retention_level)
 }
 
 fn latest(repo: &Repository, source: &str) -> Result<Option<Snapshot>, End> {
@@ -224,101 +232,51 @@ fn finish(
     Ok(())
 }
 
-/// Backs up what a program writes to its standard output.
-fn output(
-    job: &Arc<Job>,
-    repo: &Repository,
-    command: &OutputCommand,
-    engine: &BackupOptions,
-) -> Result<BackupSummary, End> {
-    let failed = |message: String| End::Status(JOB_STATUS_FAILED_ERROR, message);
-    let mut shell = shell::command(&command.command);
-    if !command.folder.is_empty() {
-        shell.current_dir(&command.folder);
-    }
-    job.info(&format!("Running command: {}", command.command));
-    let mut child = shell
-        .spawn()
-        .map_err(|e| failed(format!("The command could not be run: {e}")))?;
-    let stdout = child
-        .stdout
-        .take()
-        .ok_or_else(|| failed("The command has no output".into()))?;
-    let stderr = child.stderr.take();
-    let listener = job.clone();
-    // Read beside the backup, so that neither pipe fills up.
-    std::thread::spawn(move || stderr.into_iter().for_each(|pipe| listen(&listener, pipe)));
-    let path = PathBuf::from("/").join(&command.save_as);
-    let result = shell::guarded(&child, &job.cancel, || {
-        let mut input = Output { stdout, job };
-        repo.backup_reader(&path, &mut input, engine, &job.progress, &job.cancel)
-    });
-    if result.is_err() {
-        shell::end(&child);
-    }
-    let status = shell::wait(&mut child, &job.cancel).map_err(|e| failed(e.to_string()))?;
-    job.check_cancel()?;
-    let summary = result?;
-    if !status.success() {
-        return Err(failed(format!(
-            "The command ended with {status}; what it wrote is kept as snapshot {}",
-            summary.snapshot_id
-        )));
-    }
-    Ok(summary)
-}
-
-/// What a command writes. When the job is cancelled the command is ended, which must not look like a good end.
-struct Output<'a> {
-    stdout: std::process::ChildStdout,
-    job: &'a Job,
-}
-
-impl Read for Output<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.stdout.read(buffer)?;
-        if n == 0 && self.job.cancel.is_cancelled() {
-            return Err(io::Error::other("the job was cancelled"));
-        }
-        Ok(n)
-    }
-}
-
-/// Each line a command complains with is a warning.
-fn listen(job: &Job, pipe: impl Read) {
-    let mut lines = io::BufReader::new(pipe);
-    let mut line = Vec::new();
-    while let Ok(1..) = io::BufRead::read_until(&mut lines.by_ref().take(MAX_LINE), b'\n', &mut line) {
-        job.warning(String::from_utf8_lossy(&line).trim_end());
-        line.clear();
-    }
-}
-
 /// Writes how a job went into the profile, where consoles and monitors look. Off line it is kept for later.
-pub(super) fn keep_statistics(agent: &Agent, detail: BackupJobDetail) {
-    match write_statistics(agent, &detail) {
+pub(super) fn keep_statistics(agent: &Agent, detail: BackupJobDetail, outcome: Outcome) {
+    match write_statistics(agent, &detail, &outcome) {
         Ok(()) => {}
-        Err(AgentError::Offline) => agent.keep_for_later(detail),
+        Err(AgentError::Offline) => agent.keep_for_later(detail, outcome),
         Err(e) => {
             tracing::warn!(error = %e, job = detail.guid, "the profile's statistics could not be updated");
         }
     }
 }
 
-fn write_statistics(agent: &Agent, detail: &BackupJobDetail) -> crate::error::AgentResult<()> {
+fn write_statistics(
+    agent: &Agent,
+    detail: &BackupJobDetail,
+    outcome: &Outcome,
+) -> crate::error::AgentResult<()> {
+    let is_good = detail.status == JOB_STATUS_STOP_SUCCESS;
     agent.change_profile(|profile| {
-        note_items(profile, &agent.settings().device_id, detail);
-        if let Some(source) = profile.sources.get_mut(&detail.source_guid) {
-            source.statistics.last_start_time = detail.start_time;
-            source.statistics.last_backup_job = detail.clone();
-            if detail.status == JOB_STATUS_STOP_SUCCESS {
-                source.statistics.last_successful_backup_job = detail.clone();
+        if detail.classification == JOB_CLASSIFICATION_BACKUP {
+            note_items(profile, &agent.settings().device_id, detail);
+            if let Some(source) = profile.sources.get_mut(&detail.source_guid) {
+                source.statistics.last_start_time = detail.start_time;
+                source.statistics.last_backup_job = detail.clone();
+                if is_good {
+                    source.statistics.last_successful_backup_job = detail.clone();
+                }
             }
         }
-        if let Some(vault) = profile.destinations.get_mut(&detail.destination_guid)
-            && detail.destination_size_end.measure_completed > 0
-        {
+        let Some(vault) = profile.destinations.get_mut(&detail.destination_guid) else {
+            return Ok(true);
+        };
+        if detail.destination_size_end.measure_completed > 0 {
             vault.statistics.client_provided_size = detail.destination_size_end.clone();
+        }
+        if let Some(content) = &outcome.content {
+            vault.statistics.client_provided_content = content.clone();
+        }
+        if let Some(error) = &outcome.retention_error {
+            vault.retention_error.clone_from(error);
+        }
+        if detail.classification == JOB_CLASSIFICATION_DEEPVERIFY && is_good {
+            let s = &mut vault.statistics;
+            s.last_successful_deep_verify_guid.clone_from(&detail.guid);
+            s.last_successful_deep_verify_start_time = detail.start_time;
+            s.last_successful_deep_verify_end_time = detail.end_time;
         }
         Ok(true)
     })

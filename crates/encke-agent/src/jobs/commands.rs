@@ -43,7 +43,14 @@ pub(super) fn run(
         groups.reverse();
     }
     let commands = groups.into_iter().flatten().flatten();
+    let confined = job.agent.profile().is_ok_and(|p| p.linux_homedir_sandbox);
     for command in commands.filter(|c| !c.trim().is_empty()) {
+        if confined {
+            job.warning(&format!(
+                "Not run, since the account confines its devices to home directories: {command}"
+            ));
+            continue;
+        }
         if job.cancel.is_cancelled() && !matches!(when, When::After(_)) {
             return;
         }

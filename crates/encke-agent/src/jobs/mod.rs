@@ -4,21 +4,28 @@
 mod backup;
 mod begin;
 mod commands;
+mod outward;
 mod restore;
-mod shell;
+mod retention;
+pub(crate) mod shell;
+pub(crate) mod streams;
+mod upkeep;
 
 pub(crate) use begin::{start_backup, start_restore, start_rule};
+pub(crate) use retention::Power;
+pub(crate) use upkeep::start_upkeep;
 
 use crate::Agent;
 use crate::error::{AgentError, AgentResult};
 use crate::now;
 use encke_api::constants::{
-    JOB_CLASSIFICATION_BACKUP, JOB_STATUS_FAILED_CANCELLED, JOB_STATUS_FAILED_ERROR, JOB_STATUS_FAILED_QUOTA,
-    JOB_STATUS_FAILED_SKIPALREADYRUNNING, JOB_STATUS_FAILED_WARNING, JOB_STATUS_NOT_YET_STARTED,
-    JOB_STATUS_RUNNING_ACTIVE, JOB_STATUS_STOP_SUCCESS,
+    JOB_CLASSIFICATION_BACKUP, JOB_CLASSIFICATION_RESTORE, JOB_STATUS_FAILED_CANCELLED,
+    JOB_STATUS_FAILED_ERROR, JOB_STATUS_FAILED_QUOTA, JOB_STATUS_FAILED_SKIPALREADYRUNNING,
+    JOB_STATUS_FAILED_WARNING, JOB_STATUS_NOT_YET_STARTED, JOB_STATUS_RUNNING_ACTIVE,
+    JOB_STATUS_STOP_SUCCESS,
 };
 use encke_api::live::JobStarted;
-use encke_api::types::BackupJobDetail;
+use encke_api::types::{BackupJobDetail, ContentMeasurement};
 use encke_repo::{Cancel, Progress, RepoError};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -102,8 +109,19 @@ pub(crate) struct Job {
     /// Bytes that may still be stored; more ends the job.
     room: AtomicU64,
     over_quota: AtomicBool,
+    /// What the profile is told at the end, beside how the job went.
+    outcome: Mutex<Outcome>,
     /// One of the device's [`MAX_JOBS`]; given back while the job only waits.
     turn: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// What a job found out about its vault.
+#[derive(Clone, Default)]
+pub(crate) struct Outcome {
+    /// What is in it.
+    pub content: Option<ContentMeasurement>,
+    /// Why its last retention pass failed; empty when it did not.
+    pub retention_error: Option<String>,
 }
 
 /// How a job ended, when not by itself well.
@@ -253,6 +271,7 @@ fn new_job(agent: &Arc<Agent>, class: u64, source: &str, destination: &str, stop
         room: AtomicU64::new(u64::MAX),
         over_quota: AtomicBool::new(false),
         turn: Mutex::default(),
+        outcome: Mutex::default(),
     })
 }
 
@@ -395,8 +414,9 @@ fn end(job: &Arc<Job>, result: Result<(), End>) {
     job.report();
     job.agent.jobs.lock().0.remove(&id);
     let detail = job.detail.lock().clone();
-    if detail.classification == JOB_CLASSIFICATION_BACKUP {
-        backup::keep_statistics(&job.agent, detail);
+    let outcome = job.outcome.lock().clone();
+    if detail.classification != JOB_CLASSIFICATION_RESTORE {
+        backup::keep_statistics(&job.agent, detail, outcome);
     }
 }
 
@@ -408,8 +428,8 @@ pub(crate) fn keep_waiting_statistics(agent: &Arc<Agent>) {
     }
     let agent = agent.clone();
     tokio::task::spawn_blocking(move || {
-        for detail in waiting {
-            backup::keep_statistics(&agent, detail);
+        for (detail, outcome) in waiting {
+            backup::keep_statistics(&agent, detail, outcome);
         }
     });
 }

@@ -1,5 +1,6 @@
 //! Commands of the shell that end with the job: each has a process group of its own, which is ended as a whole.
 
+use crate::error::{AgentError, AgentResult};
 use encke_repo::Cancel;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -7,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// How often a waiting thread looks whether the job was cancelled.
@@ -18,19 +19,24 @@ const MAX_OUTPUT: u64 = 16 * 1024;
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
 
 /// A shell command that has not been started yet.
-pub(super) fn command(text: &str) -> Command {
+pub(crate) fn command(text: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", text])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
+    shell.args(["-c", text]);
+    prepare(&mut shell);
     shell
 }
 
+/// Gives a command a process group of its own, and pipes to read from.
+pub(crate) fn prepare(command: &mut Command) -> &mut Command {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+}
+
 /// Ends a command and whatever it started.
-pub(super) fn end(child: &Child) {
+pub(crate) fn end(child: &Child) {
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(id) = id {
         // Already gone is as good.
@@ -52,26 +58,8 @@ pub(super) fn wait(child: &mut Child, cancel: &Cancel) -> io::Result<ExitStatus>
     }
 }
 
-/// Runs `work` on what a command writes, and ends the command if the job is cancelled before `work` is done.
-pub(super) fn guarded<T>(child: &Child, cancel: &Cancel, work: impl FnOnce() -> T) -> T {
-    std::thread::scope(|scope| {
-        let (done, watched) = mpsc::channel::<()>();
-        scope.spawn(move || {
-            while watched.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                if cancel.is_cancelled() {
-                    end(child);
-                    return;
-                }
-            }
-        });
-        let result = work();
-        drop(done);
-        result
-    })
-}
-
 /// What a command that has ended wrote.
-pub(super) struct Finished {
+pub(crate) struct Finished {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
@@ -99,7 +87,35 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> (Arc<Mutex<Vec<u8>>>, mp
 
 /// Runs a command to its end, or to the job's.
 pub(super) fn run(mut shell: Command, cancel: &Cancel) -> io::Result<Finished> {
-    let mut child = shell.spawn()?;
+    finish(shell.spawn()?, cancel)
+}
+
+/// Runs a command to its end, or to the job's, and writes to its standard input meanwhile. The command's own failure
+/// tells more than that of whoever writes to it.
+pub(super) fn feed(
+    command: &mut Command,
+    cancel: &Cancel,
+    write: impl FnOnce(&mut dyn io::Write) -> AgentResult<()> + Send,
+) -> AgentResult<Finished> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let failed = |e: io::Error| AgentError::Invalid(format!("{program} can not be run: {e}"));
+    let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
+    let stdin = child.stdin.take();
+    std::thread::scope(|scope| {
+        // The pipe is closed when all is written.
+        let writing = scope.spawn(move || stdin.map_or(Ok(()), |mut pipe| write(&mut pipe)));
+        let ended = finish(child, cancel).map_err(failed)?;
+        let written = writing
+            .join()
+            .unwrap_or_else(|_| Err(AgentError::Protocol("a thread ended".into())));
+        if ended.status.success() {
+            written?;
+        }
+        Ok(ended)
+    })
+}
+
+fn finish(mut child: Child, cancel: &Cancel) -> io::Result<Finished> {
     let (stdout, out_ended) = collect(child.stdout.take());
     let (stderr, err_ended) = collect(child.stderr.take());
     let status = wait(&mut child, cancel)?;

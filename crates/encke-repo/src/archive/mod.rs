@@ -187,17 +187,17 @@ impl Shared<'_> {
                 None
             }
             // Counts as work before any thread looks for some.
-            Source::Stream(path, input) => Some((path, input, self.pool.begin())),
+            Source::Streams(streams) => Some((streams, self.pool.begin())),
         };
         std::thread::scope(|scope| {
             for _ in 0..self.repo.backend().parallel() {
                 scope.spawn(|| self.packer.write_loop(self.progress, self.cancel));
             }
             let mut workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(self))).collect();
-            if let Some((path, input, reading)) = stream {
+            if let Some((streams, reading)) = stream {
                 workers.push(scope.spawn(move || {
                     match Worker::new(self.level) {
-                        Ok(mut worker) => read::stream(path, input, &mut worker, self),
+                        Ok(mut worker) => read::streams(streams, &mut worker, self),
                         Err(e) => self.fail(e),
                     }
                     drop(reading);
@@ -216,10 +216,13 @@ impl Shared<'_> {
 }
 
 /// Where a backup's content comes from.
-enum Source<'a> {
+enum Source<'a, 'b> {
     Folders(walk::Targets),
-    Stream(&'a Path, &'a mut (dyn Read + Send)),
+    Streams(read::Streams<'a, 'b>),
 }
+
+/// Begins the stream of a place among the names.
+pub type OpenStream<'a> = dyn FnMut(usize) -> std::io::Result<Box<dyn Read + Send + 'a>> + Send + 'a;
 
 /// zstd's level for the API's five.
 fn zstd_level(level: u8) -> i32 {
@@ -260,15 +263,43 @@ impl Repository {
         progress: &Progress,
         cancel: &Cancel,
     ) -> RepoResult<BackupSummary> {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = name.ok_or_else(|| RepoError::Invalid("the path of a stream needs a file name".into()))?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut input = Some(input);
+        let mut open = |_| -> std::io::Result<Box<dyn Read + Send + '_>> {
+            let input = input
+                .take()
+                .ok_or_else(|| std::io::Error::other("read already"))?;
+            Ok(Box::new(input))
+        };
+        self.backup_streams(folder, &[name], &mut open, options, progress, cancel)
+    }
+
+    /// Backs up streams, one after the other, as the files of one folder. `names` must be in order and differ, `open`
+    /// begins the stream of a name.
+    ///
+    /// # Errors
+    /// A stream or the storage fails, or it was cancelled.
+    pub fn backup_streams(
+        &self,
+        folder: &Path,
+        names: &[String],
+        open: &mut OpenStream<'_>,
+        options: &BackupOptions,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> RepoResult<BackupSummary> {
+        let is_name = |n: &String| !n.is_empty() && n != "." && n != ".." && !n.contains(['/', '\0']);
+        if names.is_empty() || !names.iter().all(is_name) || !names.windows(2).all(|w| w[0] < w[1]) {
+            return Err(RepoError::Invalid(
+                "streams need file names, in order and none twice".into(),
+            ));
+        }
         let mut options = options.clone();
-        options.paths = vec![path.to_path_buf()];
-        self.run(
-            &options,
-            progress,
-            cancel,
-            &|_, _| {},
-            Source::Stream(path, input),
-        )
+        options.paths = names.iter().map(|n| folder.join(n)).collect();
+        let streams = read::Streams { folder, names, open };
+        self.run(&options, progress, cancel, &|_, _| {}, Source::Streams(streams))
     }
 
     fn run(

@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::builder::Dir;
 use super::save::{FileState, Worker};
-use super::{Shared, plain_node, xattr};
+use super::{OpenStream, Shared, plain_node, xattr};
 use crate::chunker::{MAX, MIN};
 use crate::error::RepoError;
 use crate::node::{Node, NodeType};
@@ -198,44 +198,45 @@ fn chunks(
     Ok(Some(total))
 }
 
-/// Backs up a stream as the only file of the snapshot, at an absolute path.
-pub(super) fn stream(path: &Path, input: &mut (dyn Read + Send), worker: &mut Worker, shared: &Shared) {
+/// Streams that become the files of one folder.
+pub(super) struct Streams<'a, 'b> {
+    /// Absolute.
+    pub folder: &'a Path,
+    /// In order.
+    pub names: &'a [String],
+    pub open: &'a mut OpenStream<'b>,
+}
+
+/// Backs up streams as the only files of the snapshot.
+pub(super) fn streams(streams: Streams, worker: &mut Worker, shared: &Shared) {
+    let Streams { folder, names, open } = streams;
     let now = jiff::Timestamp::now();
-    let names: Vec<&[u8]> = path
-        .components()
-        .filter_map(|c| match c {
-            Component::Normal(name) => Some(name.as_bytes()),
-            _ => None,
-        })
-        .collect();
-    let Some((last, folders)) = names.split_last() else {
-        shared.fail(RepoError::Invalid(
-            "the path of a stream needs a file name".into(),
-        ));
-        return;
-    };
     let mut dirs = vec![Dir::root()];
-    for name in folders {
+    for part in folder.components() {
+        let Component::Normal(name) = part else { continue };
         let parent = &dirs[dirs.len() - 1];
         parent.reserve(1);
-        dirs.push(Dir::child(parent, 0, plain_node(name, NodeType::Dir, 0o755, now)));
+        let node = plain_node(name.as_bytes(), NodeType::Dir, 0o755, now);
+        dirs.push(Dir::child(parent, 0, node));
     }
-    let parent = &dirs[dirs.len() - 1];
-    parent.reserve(1);
-    let state = FileState::new(parent.clone(), 0, plain_node(last, NodeType::File, 0o600, now));
-    Progress::add(&shared.progress.files_total, 1);
-    shared.counters.new.fetch_add(1, Relaxed);
-    match chunks(input, Buffer::default(), &state, worker, shared) {
-        Ok(Some(size)) => {
-            state.finish(size, worker, shared);
-            for dir in dirs.iter().rev() {
-                dir.release(worker, shared);
-            }
+    let parent = dirs[dirs.len() - 1].clone();
+    parent.reserve(names.len());
+    Progress::add(&shared.progress.files_total, names.len() as u64);
+    for (slot, name) in names.iter().enumerate() {
+        let path = folder.join(name);
+        shared.show(&path);
+        let node = plain_node(name.as_bytes(), NodeType::File, 0o600, now);
+        let state = FileState::new(parent.clone(), slot, node);
+        shared.counters.new.fetch_add(1, Relaxed);
+        let read =
+            open(slot).and_then(|mut input| chunks(&mut *input, Buffer::default(), &state, worker, shared));
+        match read {
+            Ok(Some(size)) => state.finish(size, worker, shared),
+            Ok(None) => return,
+            Err(error) => return shared.fail(RepoError::File { path, error }),
         }
-        Ok(None) => {}
-        Err(error) => shared.fail(RepoError::File {
-            path: path.to_path_buf(),
-            error,
-        }),
+    }
+    for dir in dirs.iter().rev() {
+        dir.release(worker, shared);
     }
 }

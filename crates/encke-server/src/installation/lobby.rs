@@ -3,7 +3,7 @@
 
 use crate::app::{App, now, store_error};
 use crate::auth::{Admin, organization_of_host, throttled};
-use crate::live::{Connection, REQUEST_TIMEOUT, check_description, frame, pump};
+use crate::live::{Connection, REQUEST_TIMEOUT, check_description, pump, send};
 use crate::origin::Origin;
 use crate::table::{Call, Envelope, MapOf, Route, Text, done};
 use crate::users::profile_of;
@@ -95,7 +95,7 @@ pub(crate) fn enter(
     app: &App,
     hello: LobbyHello,
     origin: &Origin,
-) -> ApiResult<(Arc<Waiting>, mpsc::Receiver<ServerMessage>)> {
+) -> ApiResult<(Arc<Waiting>, mpsc::Receiver<Box<ServerMessage>>)> {
     let h = &hello;
     let texts = [&h.friendly_name, &h.client_version, &h.platform, &h.time_zone];
     check_description(h.protocol, &h.device_id, &texts)?;
@@ -128,7 +128,7 @@ pub(crate) async fn stay(
     app: &Arc<App>,
     waiting: &Arc<Waiting>,
     mut socket: WebSocket,
-    outgoing: mpsc::Receiver<ServerMessage>,
+    outgoing: mpsc::Receiver<Box<ServerMessage>>,
 ) {
     let connection = &waiting.connection;
     let event = |kind| EventDraft {
@@ -141,7 +141,7 @@ pub(crate) async fn stay(
     let told = ServerMessage::Waiting {
         connection_id: connection.id.clone(),
     };
-    if socket.send(frame(&told)).await.is_ok() {
+    if send(&mut socket, &told).await {
         app.store.announce(|| event(SEVT_DEVICE_LOBBY_CONNECT));
         tracing::info!(device = %waiting.shown.device_id, "a device waits in the lobby");
         pump(app, connection, socket, outgoing).await;

@@ -171,7 +171,7 @@ params! {
 }
 
 /// Who asks, as far as a call to a device cares.
-trait Asker: Send {
+pub(super) trait Asker: Send {
     fn scope(&self) -> Scope;
 }
 impl Asker for Admin {
@@ -185,14 +185,14 @@ impl Asker for User {
     }
 }
 
-async fn ask(app: &App, who: &impl Asker, target: &str, request: Request) -> ApiResult<Value> {
+pub(super) async fn ask(app: &App, who: &impl Asker, target: &str, request: Request) -> ApiResult<Value> {
     app.live
         .find(&who.scope(), target)?
         .request(request, REQUEST_TIMEOUT)
         .await
 }
 
-fn read<T: DeserializeOwned>(body: Value) -> ApiResult<T> {
+pub(super) fn read<T: DeserializeOwned>(body: Value) -> ApiResult<T> {
     serde_json::from_value(body).map_err(|e| {
         tracing::warn!(error = %e, "a device's answer can not be read");
         ApiError::new(502, "The device's answer can not be read")
@@ -474,7 +474,7 @@ async fn ping_destination<C: Asker>(
 
 /// Endpoints that go to a device.
 #[must_use]
-pub fn routes() -> Vec<Route> {
+pub(super) fn routes() -> Vec<Route> {
     let list = "Lists the devices on line by connection id.";
     let backup = "Runs a backup rule on a device.";
     let custom = "Backs up one Protected Item to one Storage Vault on a device.";

@@ -5,11 +5,20 @@
 mod device;
 mod dispatcher;
 mod socket;
+mod upkeep;
 
 pub(crate) use device::{check_description, register, still_right};
-pub use dispatcher::routes;
-pub(crate) use socket::{frame, pump};
+
+/// Endpoints that go to a device.
+#[must_use]
+pub fn routes() -> Vec<crate::table::Route> {
+    let mut routes = dispatcher::routes();
+    routes.extend(upkeep::routes());
+    routes
+}
+
 pub use socket::{login_parameters, upgrade};
+pub(crate) use socket::{pump, send};
 
 use encke_api::live::{Request, ServerMessage};
 use encke_api::types::LiveUserConnection;
@@ -51,7 +60,7 @@ pub struct Connection {
     /// Jobs that ran on the device when it connected.
     pub running_jobs: Vec<String>,
     pub(crate) closing: CancellationToken,
-    outgoing: mpsc::Sender<ServerMessage>,
+    outgoing: mpsc::Sender<Box<ServerMessage>>,
     open: Mutex<HashMap<u64, oneshot::Sender<DeviceReply>>>,
     next: AtomicU64,
 }
@@ -61,7 +70,7 @@ impl Connection {
         organization: String,
         info: LiveUserConnection,
         running_jobs: Vec<String>,
-    ) -> (Arc<Self>, mpsc::Receiver<ServerMessage>) {
+    ) -> (Arc<Self>, mpsc::Receiver<Box<ServerMessage>>) {
         let (outgoing, receive) = mpsc::channel(OUTGOING);
         let connection = Self {
             id: uuid::Uuid::new_v4().to_string(),
@@ -78,7 +87,7 @@ impl Connection {
 
     /// Queues a frame; a device that does not keep up is cut off.
     pub(crate) fn send(&self, message: ServerMessage) -> ApiResult<()> {
-        self.outgoing.try_send(message).map_err(|_| {
+        self.outgoing.try_send(Box::new(message)).map_err(|_| {
             self.closing.cancel();
             ApiError::new(503, "The device does not read its connection")
         })

@@ -9,10 +9,12 @@ use axum::response::{IntoResponse, Response};
 use encke_api::account_keys::Stretching;
 use encke_api::constants::{SEVT_DEVICE_LIVE_CONNECT, SEVT_DEVICE_LIVE_DISCONNECT};
 use encke_api::form::Form;
-use encke_api::live::{DeviceMessage, HEARTBEAT_SECONDS, Hello, MAX_FRAME, ProfileAndHash, ServerMessage};
+use encke_api::live::{
+    DeviceMessage, HEARTBEAT_SECONDS, Hello, Joiner, MAX_MESSAGE, ProfileAndHash, ServerMessage, parts,
+};
 use encke_api::{ApiError, ApiResult};
 use encke_store::{EventDraft, Scope, StoredProfile};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, StreamExt};
 use hmac::{Hmac, Mac};
 use serde_json::Value;
 use sha2::Sha256;
@@ -22,6 +24,8 @@ use tokio::time::timeout;
 
 /// A device has this long to send its first frame.
 const SIGN_IN_TIME: Duration = Duration::from_secs(20);
+/// Bytes read from a device at once.
+const READ_BUFFER: usize = 4096;
 /// A frame that can not be sent within this time means that the device is gone.
 const SEND_TIME: Duration = Duration::from_secs(60);
 
@@ -51,22 +55,45 @@ pub async fn login_parameters(app: &App, body: &[u8]) -> ApiResult<Stretching> {
 
 /// Takes over a connection as a device's WebSocket.
 pub fn upgrade(app: Arc<App>, origin: Origin, ws: WebSocketUpgrade) -> Response {
-    ws.max_frame_size(MAX_FRAME)
-        .max_message_size(MAX_FRAME)
+    // Thousands of devices are silent most of the time: a large buffer for each would be the server's memory.
+    ws.read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_frame_size(4 * MAX_MESSAGE)
+        .max_message_size(4 * MAX_MESSAGE)
         .on_upgrade(move |socket| serve(app, origin, socket))
         .into_response()
 }
 
-/// A frame as it goes out.
-pub(crate) fn frame(message: &ServerMessage) -> Message {
-    Message::Text(serde_json::to_string(message).unwrap_or_default().into())
+/// Sends a frame. Answers whether it went out.
+pub(crate) async fn send(sink: &mut (impl Sink<Message> + Unpin), message: &ServerMessage) -> bool {
+    for part in parts(serde_json::to_string(message).unwrap_or_default()) {
+        let sent = sink.send(Message::Text(part.into()));
+        if !matches!(timeout(SEND_TIME, sent).await, Ok(Ok(()))) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A device's first frame.
+async fn first_frame(socket: &mut WebSocket) -> Option<String> {
+    let mut joiner = Joiner::default();
+    loop {
+        let Some(Ok(Message::Text(text))) = socket.recv().await else {
+            return None;
+        };
+        if let Some(frame) = joiner.take(text.as_str()).ok()? {
+            return Some(frame);
+        }
+    }
 }
 
 async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
-    let hello = match timeout(SIGN_IN_TIME, socket.recv()).await {
-        Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str(text.as_str()),
-        _ => return,
+    let Ok(Some(text)) = timeout(SIGN_IN_TIME, first_frame(&mut socket)).await else {
+        return;
     };
+    let hello = serde_json::from_str(&text);
+    drop(text);
     let refusal = match hello {
         Ok(DeviceMessage::Lobby(hello)) => match crate::installation::enter(&app, *hello, &origin) {
             Ok((waiting, outgoing)) => {
@@ -74,7 +101,8 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
             }
             Err(e) => e,
         },
-        Ok(DeviceMessage::Hello(hello)) => match sign_in(&app, &hello, &origin).await {
+        // Apart from the connection, which would carry room for all of it as long as it lives.
+        Ok(DeviceMessage::Hello(hello)) => match Box::pin(sign_in(&app, &hello, &origin)).await {
             Ok((stored, token)) => {
                 let info = device::describe(&hello, &stored.username, origin.ip);
                 let (connection, outgoing) =
@@ -90,9 +118,11 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
                             server_time: now(),
                             keys: token.as_ref().map(|t| Box::new(t.keys.clone())),
                         });
-                        if let Ok(welcome) = welcome
-                            && socket.send(frame(&welcome)).await.is_ok()
-                        {
+                        let welcomed = match welcome {
+                            Ok(welcome) => send(&mut socket, &welcome).await,
+                            Err(_) => false,
+                        };
+                        if welcomed {
                             run(&app, &connection, socket, outgoing).await;
                         } else if let Some(token) = token {
                             token.give_back(&app).await;
@@ -108,12 +138,11 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
         Ok(_) => ApiError::bad_request("The first frame must be 'hello'"),
         Err(e) => ApiError::bad_request(format!("The first frame can not be read: {e}")),
     };
-    let _ = socket
-        .send(frame(&ServerMessage::Refused {
-            status: refusal.status,
-            message: refusal.message,
-        }))
-        .await;
+    let refused = ServerMessage::Refused {
+        status: refusal.status,
+        message: refusal.message,
+    };
+    send(&mut socket, &refused).await;
     let _ = socket.send(Message::Close(None)).await;
 }
 
@@ -141,7 +170,7 @@ async fn run(
     app: &Arc<App>,
     connection: &Arc<Connection>,
     socket: WebSocket,
-    outgoing: tokio::sync::mpsc::Receiver<ServerMessage>,
+    outgoing: tokio::sync::mpsc::Receiver<Box<ServerMessage>>,
 ) {
     app.store
         .announce(|| connection_event(SEVT_DEVICE_LIVE_CONNECT, connection));
@@ -159,7 +188,7 @@ pub(crate) async fn pump(
     app: &Arc<App>,
     connection: &Arc<Connection>,
     socket: WebSocket,
-    mut outgoing: tokio::sync::mpsc::Receiver<ServerMessage>,
+    mut outgoing: tokio::sync::mpsc::Receiver<Box<ServerMessage>>,
 ) {
     let (mut sink, mut stream) = socket.split();
     let closing = connection.closing.clone();
@@ -167,15 +196,18 @@ pub(crate) async fn pump(
     let writer = tokio::spawn(async move {
         let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
         loop {
-            let message = tokio::select! {
+            let sent = tokio::select! {
                 () = stop.cancelled() => break,
-                _ = heartbeat.tick() => Message::Ping(Default::default()),
+                _ = heartbeat.tick() => {
+                    let ping = sink.send(Message::Ping(Default::default()));
+                    matches!(timeout(SEND_TIME, ping).await, Ok(Ok(())))
+                }
                 next = outgoing.recv() => match next {
-                    Some(message) => frame(&message),
+                    Some(message) => send(&mut sink, &message).await,
                     None => break,
                 },
             };
-            if !matches!(timeout(SEND_TIME, sink.send(message)).await, Ok(Ok(()))) {
+            if !sent {
                 break;
             }
         }
@@ -183,6 +215,7 @@ pub(crate) async fn pump(
         let _ = timeout(Duration::from_secs(5), sink.send(Message::Close(None))).await;
     });
     let silence = Duration::from_secs(3 * HEARTBEAT_SECONDS);
+    let mut joiner = Joiner::default();
     loop {
         let next = tokio::select! {
             () = closing.cancelled() => break,
@@ -196,7 +229,12 @@ pub(crate) async fn pump(
             // Closed, broken or truncated, or silent for too long.
             _ => break,
         };
-        match serde_json::from_str(text.as_str()) {
+        let text = match joiner.take(text.as_str()) {
+            Ok(Some(text)) => text,
+            Ok(None) => continue,
+            Err(_) => break,
+        };
+        match serde_json::from_str(&text) {
             Ok(DeviceMessage::Reply {
                 id,
                 status,
@@ -213,7 +251,7 @@ pub(crate) async fn pump(
                 );
             }
             Ok(DeviceMessage::Call { id, call }) if !connection.info.username.is_empty() => {
-                let (status, message, body) = match device::serve(app, connection, call).await {
+                let (status, message, body) = match Box::pin(device::serve(app, connection, call)).await {
                     Ok(body) => (200, "OK".to_string(), body),
                     Err(e) => (e.status, e.message, Value::Null),
                 };

@@ -611,6 +611,20 @@ impl World {
         }
         let Some(device) = &mut self.device else { return };
         if e.params.iter().any(|p| p.name == "TargetID") && !device.is_running() {
+            if !device.data_dir().join("agent.json").exists() {
+                // It was told to forget its account.
+                let url = self.server.url.clone();
+                let again = [
+                    "register",
+                    "--server",
+                    &url,
+                    "--user",
+                    USER,
+                    "--device-id",
+                    &device.id.clone(),
+                ];
+                assert!(device.run(&again).status.success());
+            }
             device.launch();
             device.connection(&self.server);
         }
@@ -661,6 +675,14 @@ impl World {
         } else {
             self.call(e, (e.caller != Caller::Nobody).then_some(who), &fields)
         };
+        // The device goes after it has answered.
+        let goes = ["kill-process", "force-login", "uninstall-software"];
+        if goes.iter().any(|w| e.path.ends_with(w))
+            && answer.failure().is_none()
+            && let Some(device) = &mut self.device
+        {
+            device.wait_end();
+        }
         (fields, answer)
     }
 

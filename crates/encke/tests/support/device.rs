@@ -45,6 +45,15 @@ impl Device {
 
     /// As [`Device::start`], with more arguments for the registration.
     pub fn start_with(server: &Server, name: &str, arguments: &[&str]) -> Self {
+        Self::register(server, name, &server.url, arguments)
+    }
+
+    /// As [`Device::start`], reaching the server at another address.
+    pub fn start_at(server: &Server, name: &str, url: &str) -> Self {
+        Self::register(server, name, url, &[])
+    }
+
+    fn register(server: &Server, name: &str, url: &str, arguments: &[&str]) -> Self {
         let users = server.call("/api/v1/admin/list-users", &[]);
         if !users.as_array().unwrap().contains(&json!(USER)) {
             let fields = [("TargetUser", USER), ("TargetPassword", PASSWORD)];
@@ -56,15 +65,7 @@ impl Device {
             data_dir: server.work_dir.join(name),
             child: None,
         };
-        let mut all = vec![
-            "register",
-            "--server",
-            &server.url,
-            "--user",
-            USER,
-            "--device-id",
-            name,
-        ];
+        let mut all = vec!["register", "--server", url, "--user", USER, "--device-id", name];
         all.extend(arguments);
         let output = device.run(&all);
         assert!(output.status.success(), "{output:?}");
