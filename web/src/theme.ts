@@ -58,7 +58,9 @@ export const theme = () =>
       },
       PasswordInput: { defaultProps: { size: 'sm', withAsterisk: false } },
       SegmentedControl: { defaultProps: { size: 'xs' } },
-      Select: { defaultProps: { size: 'sm', allowDeselect: false } },
+      NumberInput: { defaultProps: { withAsterisk: false } },
+      Select: { defaultProps: { size: 'sm', allowDeselect: false, withAsterisk: false } },
+      Textarea: { defaultProps: { withAsterisk: false } },
       TextInput: { defaultProps: { size: 'sm', withAsterisk: false } },
     },
   });

@@ -176,6 +176,16 @@ export class Server {
     return folder;
   }
 
+  /** Lets a device wait in the lobby. */
+  async deviceInLobby(device) {
+    const data = ['agent', '--data-dir', path.join(this.folder, 'devices', device, 'agent')];
+    const agent = await launch(
+      [...data, 'lobby', '--server', this.url, '--device-id', device, '--device-name', device],
+      null,
+    );
+    this.children.push(agent.child);
+  }
+
   /** Runs a rule to its end and answers the job. */
   async backup({ connection, rule }) {
     const fields = { TargetID: connection, BackupRule: rule };
@@ -204,7 +214,7 @@ export function launchBrowser() {
  * building the program anew. The headers stay the program's.
  */
 async function fromFolder(context, server, folder) {
-  const { headers } = await fetch(server.url);
+  const { headers } = await fetch(`http://127.0.0.1:${new URL(server.url).port}/`);
   const policy = headers.get('content-security-policy');
   const types = { html: 'text/html', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml' };
   await context.route(

@@ -287,3 +287,20 @@ export const cancelJob = (job: Job) =>
 
 export const abandonJob = (job: Job) =>
   call('/api/v1/admin/job/abandon', { TargetUser: job.Username, JobID: job.GUID });
+
+/** How long the server may take to come back, in milliseconds. */
+const RESTART = 30_000;
+
+/** Saves the whole configuration. The server starts anew with it; this ends when it is back. */
+export async function saveConfig(config: ServerConfig) {
+  const startOf = async () => (await call<Version>('/api/v1/admin/meta/version')).ServerStartHash;
+  const before = await startOf();
+  await call('/api/v1/admin/meta/server-config/set', { Config: config });
+  const limit = Date.now() + RESTART;
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    const now = await startOf().catch(() => before);
+    if (now !== before) return;
+    if (Date.now() > limit) throw new ApiError(0, t('The server has saved, but is not back yet'));
+  }
+}

@@ -1,7 +1,7 @@
 // Small parts that many pages share.
 import { ActionIcon, Alert, Button, Code, Group, Loader, Stack, Text, Title, Tooltip } from '@mantine/core';
 import { useClipboard } from '@mantine/hooks';
-import { type ReactNode, useEffect } from 'react';
+import { type ReactNode, useEffect, useRef } from 'react';
 import { t } from '../i18n';
 import { exact, relative, statusName, statusTone, type Tone } from '../lib/format';
 import { Failure } from './Failure';
@@ -59,14 +59,17 @@ export function Page({
   wide?: boolean;
   children: ReactNode;
 }) {
+  const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    if (typeof title === 'string')
-      document.title = `${title} · ${document.documentElement.dataset.brand ?? 'Encke'}`;
+    const name = heading.current?.innerText.replaceAll('\n', ' ');
+    document.title = `${name} · ${document.documentElement.dataset.brand ?? 'Encke'}`;
   }, [title]);
   return (
     <Stack gap="md" maw={wide ? undefined : 1440}>
       <Group justify="space-between" gap="xs">
-        <Title order={1}>{title}</Title>
+        <Title order={1} ref={heading}>
+          {title}
+        </Title>
         <Group gap="xs">{aside}</Group>
       </Group>
       {children}

@@ -4,6 +4,7 @@ import type { Branding } from '../api/types';
 
 /** The colour the server answers where nobody chose one; the console then keeps its own calm surface. */
 const UNBRANDED = '#191F33';
+const UNACCENTED = '#D88463';
 
 function luminance(colour: string): number {
   const digits = colour.replace('#', '');
@@ -18,18 +19,27 @@ function luminance(colour: string): number {
 /** Black or white, whichever is easier to read on a colour. */
 export const inkOn = (colour: string) => (luminance(colour) > 0.179 ? '#000000' : '#ffffff');
 
+/** A colour that somebody chose, or nothing. */
+function chosen(colour: string | undefined, usual: string): string | null {
+  if (!colour || !/^#?([0-9a-f]{3}|[0-9a-f]{6})$/i.test(colour) || colour.toUpperCase() === usual)
+    return null;
+  return colour.startsWith('#') ? colour : `#${colour}`;
+}
+
 export function useBrand(branding: Branding | undefined) {
   const name = branding?.BrandName || 'Encke';
   useEffect(() => {
     document.documentElement.dataset.brand = name;
     document.title = document.title.replace(/(^| · )[^·]*$/, `$1${name}`);
   }, [name]);
-  const colour = branding?.TopColor ?? '';
-  const own = /^#?([0-9a-f]{3}|[0-9a-f]{6})$/i.test(colour) && colour.toUpperCase() !== UNBRANDED;
-  const shown = colour.startsWith('#') ? colour : `#${colour}`;
+  const top = chosen(branding?.TopColor, UNBRANDED);
+  const accent = chosen(branding?.AccentColor, UNACCENTED);
   return {
     name,
     logo: branding?.HasImage ? `/gen/logo.img?${branding.ImageEtag}` : '/favicon.svg',
-    header: own ? { background: shown, color: inkOn(shown) } : undefined,
+    header: {
+      ...(top ? { background: top, color: inkOn(top) } : {}),
+      ...(accent ? { borderBottom: `2px solid ${accent}` } : {}),
+    },
   };
 }

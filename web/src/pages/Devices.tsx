@@ -1,4 +1,16 @@
-import { Button, Group, Modal, PasswordInput, Select, Stack, Tabs, Text, TextInput } from '@mantine/core';
+import {
+  ActionIcon,
+  Button,
+  Group,
+  Menu,
+  Modal,
+  PasswordInput,
+  Select,
+  Stack,
+  Tabs,
+  Text,
+  TextInput,
+} from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import { type FormEvent, useState } from 'react';
@@ -8,7 +20,7 @@ import { session } from '../api/session';
 import type { LiveConnection, LobbyDevice } from '../api/types';
 import { DangerButton } from '../components/Danger';
 import { type Column, DataTable } from '../components/DataTable';
-import { Plus } from '../components/icons';
+import { Dots, Plus } from '../components/icons';
 import { ButtonLink } from '../components/links';
 import { Actions, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
@@ -27,7 +39,8 @@ function Connected() {
   const own = useProfile(session()?.username ?? '', !admin);
   const client = useQueryClient();
   const drop = useMutation({
-    mutationFn: (id: string) => call(`${base()}/dispatcher/drop-connection`, { TargetID: id }),
+    mutationFn: ({ what, id }: { what: string; id: string }) =>
+      call(`${base()}/dispatcher/${what}`, { TargetID: id }),
     onSettled: () => client.invalidateQueries({ queryKey: ['connections'] }),
   });
   const nameOf = (c: LiveConnection) => {
@@ -77,13 +90,35 @@ function Connected() {
     {
       key: 'actions',
       label: '',
-      width: 110,
+      width: 60,
       right: true,
       value: () => '',
       cell: (r) => (
-        <Button size="compact-sm" variant="subtle" color="gray" onClick={() => drop.mutate(r.id)}>
-          {t('Reconnect')}
-        </Button>
+        <Menu position="bottom-end">
+          <Menu.Target>
+            <ActionIcon aria-label={t('More for {name}', { name: r.name })}>
+              <Dots size={16} />
+            </ActionIcon>
+          </Menu.Target>
+          <Menu.Dropdown>
+            <Menu.Item onClick={() => drop.mutate({ what: 'drop-connection', id: r.id })}>
+              {t('Reconnect')}
+            </Menu.Item>
+            {admin && (
+              <>
+                <Menu.Item onClick={() => drop.mutate({ what: 'refetch-profile', id: r.id })}>
+                  {t('Send the profile anew')}
+                </Menu.Item>
+                <Menu.Item onClick={() => drop.mutate({ what: 'update-software', id: r.id })}>
+                  {t('Update the software')}
+                </Menu.Item>
+                <Menu.Item color="red" onClick={() => drop.mutate({ what: 'kill-process', id: r.id })}>
+                  {t('End the agent')}
+                </Menu.Item>
+              </>
+            )}
+          </Menu.Dropdown>
+        </Menu>
       ),
     },
   ];

@@ -33,14 +33,14 @@ function Tile({
   tone,
 }: {
   label: string;
-  value: number | string;
+  value: number | undefined;
   to: '/accounts' | '/devices' | '/jobs';
   show?: string;
   tone?: string;
 }) {
   return (
-    <Link to={to} search={show ? { show } : {}} className="tile" data-tone={value === 0 ? undefined : tone}>
-      <strong>{typeof value === 'number' ? count(value) : value}</strong>
+    <Link to={to} search={show ? { show } : {}} className="tile" data-tone={value ? tone : undefined}>
+      <strong>{value === undefined ? '–' : count(value)}</strong>
       <span>{label}</span>
     </Link>
   );
@@ -126,35 +126,59 @@ function AdminHome() {
         </Alert>
       )}
       <SimpleGrid cols={{ base: 2, xs: 3, md: 4 }} spacing="xs" verticalSpacing="xs">
-        <Tile label={t('failing accounts')} value={health.failing} to="/accounts" show="failing" tone="bad" />
-        <Tile label={t('late accounts')} value={health.late} to="/accounts" show="late" tone="warn" />
-        <Tile label={t('never backed up')} value={health.never} to="/accounts" show="never" tone="quiet" />
-        <Tile label={t('accounts')} value={accounts.length} to="/accounts" />
+        <Tile
+          label={t('failing accounts')}
+          value={profiles.data && health.failing}
+          to="/accounts"
+          show="failing"
+          tone="bad"
+        />
+        <Tile
+          label={t('late accounts')}
+          value={profiles.data && health.late}
+          to="/accounts"
+          show="late"
+          tone="warn"
+        />
+        <Tile
+          label={t('never backed up')}
+          value={profiles.data && health.never}
+          to="/accounts"
+          show="never"
+          tone="quiet"
+        />
+        <Tile label={t('accounts')} value={profiles.data && accounts.length} to="/accounts" />
         <Tile
           label={t('running jobs')}
-          value={list.filter(isRunning).length}
+          value={jobs.data && list.filter(isRunning).length}
           to="/jobs"
           show="running"
           tone="busy"
         />
         <Tile
           label={t('warnings, last 3 days')}
-          value={list.filter((j) => j.Status === 7001).length}
+          value={jobs.data && list.filter((j) => j.Status === 7001).length}
           to="/jobs"
           show="warning"
           tone="warn"
         />
         <Tile
           label={t('failures, last 3 days')}
-          value={list.filter((j) => j.Status >= 7000 && ![7001, 7005, 7006].includes(j.Status)).length}
+          value={
+            jobs.data && list.filter((j) => j.Status >= 7000 && ![7001, 7005, 7006].includes(j.Status)).length
+          }
           to="/jobs"
           show="failed"
           tone="bad"
         />
-        <Tile label={t('devices on line')} value={Object.keys(connections.data ?? {}).length} to="/devices" />
+        <Tile
+          label={t('devices on line')}
+          value={connections.data && Object.keys(connections.data).length}
+          to="/devices"
+        />
       </SimpleGrid>
       <Text size="sm" c="dimmed">
-        {t('{size} in the vaults of all accounts', { size: bytes(stored) })}
+        {profiles.data && t('{size} in the vaults of all accounts', { size: bytes(stored) })}
       </Text>
       <Server />
       <Section

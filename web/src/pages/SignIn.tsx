@@ -95,7 +95,7 @@ export function SignIn() {
       <Paper withBorder p="xl" w={380} maw="100%" shadow="xs">
         <form onSubmit={submit}>
           <Stack gap="sm">
-            <img src={brand.logo} alt="" height={36} className="logo" />
+            <img src={brand.logo} alt="" height={36} className="logo start" />
             <Title order={1}>{first ? t('Make the first administrator') : brand.name}</Title>
             {first && (
               <Text size="sm" c="dimmed">

@@ -103,7 +103,7 @@ export function Items({ profile, connections }: Props) {
     {
       key: 'actions',
       label: '',
-      width: 130,
+      width: 145,
       right: true,
       value: () => '',
       cell: ([id, item]) => (
@@ -232,7 +232,7 @@ export function Vaults({ profile, connections }: Props) {
     {
       key: 'actions',
       label: '',
-      width: 190,
+      width: 215,
       right: true,
       value: () => '',
       cell: ([id, v]) => (

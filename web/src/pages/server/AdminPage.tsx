@@ -1,8 +1,7 @@
 import { Stack } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useParams } from '@tanstack/react-router';
-import { call } from '../../api/client';
-import { configQuery } from '../../api/queries';
+import { configQuery, saveConfig } from '../../api/queries';
 import type { Admin, ServerConfig } from '../../api/types';
 import { Fields, SaveBar, useDraft } from '../../components/Fields';
 import { AnchorLink } from '../../components/links';
@@ -17,9 +16,7 @@ function Editor({ config, at }: { config: ServerConfig; at: number }) {
   const client = useQueryClient();
   const save = useMutation({
     mutationFn: () =>
-      call('/api/v1/admin/meta/server-config/set', {
-        Config: { ...config, AdminUsers: config.AdminUsers.map((a, i) => (i === at ? draft : a)) },
-      }),
+      saveConfig({ ...config, AdminUsers: config.AdminUsers.map((a, i) => (i === at ? draft : a)) }),
     onSuccess: async () => {
       settled(draft);
       await Promise.all(

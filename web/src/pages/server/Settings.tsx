@@ -3,7 +3,7 @@ import { Button, Group, Stack, Tabs, Text } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import { call } from '../../api/client';
-import { configQuery, useTopLevel } from '../../api/queries';
+import { configQuery, saveConfig, useTopLevel } from '../../api/queries';
 import type { BrandingOptions, ServerConfig } from '../../api/types';
 import { BrandingForm } from '../../components/BrandingForm';
 import { DangerButton } from '../../components/Danger';
@@ -47,7 +47,7 @@ function General(part: Props) {
           ]}
         />
       </Section>
-      <Section title={t('Network')} help={t('Takes effect with the next start of the server.')}>
+      <Section title={t('Network')}>
         <Fields
           {...part}
           fields={[
@@ -304,7 +304,7 @@ function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
   const { draft, setDraft, changed, discard, settled } = useDraft(config);
   const client = useQueryClient();
   const save = useMutation({
-    mutationFn: (next: ServerConfig) => call('/api/v1/admin/meta/server-config/set', { Config: next }),
+    mutationFn: saveConfig,
     onSuccess: async (_, next) => {
       settled(next);
       await Promise.all(
@@ -438,6 +438,9 @@ export function Settings() {
   const tab = tabs.some(([key]) => key === wanted) ? wanted : 'general';
   return (
     <Page title={t('Settings')}>
+      <Text size="sm" c="dimmed">
+        {t('The server starts anew when these are saved; devices connect again by themselves.')}
+      </Text>
       <Tabs value={tab} onChange={(next) => next && navigate({ to: '.', search: { tab: next } })}>
         <Tabs.List className="tabs" mb="md">
           {tabs.map(([key, label]) => (
