@@ -164,6 +164,7 @@ test('the pages work on a phone', () =>
     async (page) => {
       await page.getByRole('button', { name: 'Menu' }).click();
       await page.getByRole('link', { name: 'Accounts', exact: true }).click();
+      await page.getByRole('heading', { name: 'Accounts' }).waitFor();
       await page.getByRole('link', { name: 'anna' }).click();
       await page.getByText('Documents of annas-laptop').waitFor();
       const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
