@@ -110,6 +110,11 @@ enum VaultCommand {
     Dump(look::DumpArgs),
     /// Look for names in all snapshots.
     Find(look::FindArgs),
+    /// Show all snapshots as read-only folders, until it is unmounted (`umount` or `fusermount3 -u`).
+    Mount {
+        /// An empty folder.
+        at: PathBuf,
+    },
     /// Verify the repository.
     Check(repair::CheckArgs),
     /// Repair what is damaged: the index first, then, after a backup, the snapshots.
@@ -347,6 +352,11 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
         }
         VaultCommand::Dump(how) => look::dump(how, args)?,
         VaultCommand::Find(how) => look::find(how, args)?,
+        VaultCommand::Mount { at } => {
+            let mounted = Arc::new(open(args)?).mount(at)?;
+            println!("mounted at {}; unmount it to end", at.display());
+            mounted.wait()?;
+        }
         VaultCommand::Check(how) => repair::check(how, args)?,
         VaultCommand::Repair(command) => repair::repair(command, args)?,
         VaultCommand::Forget { snapshots } => {

@@ -297,6 +297,28 @@ fn files_are_found_dumped_and_verified() {
     let one = dump(&[&second, file.to_str().unwrap(), "--format", "tar"]);
     assert!(one.windows(5).any(|w| w == b"newer"));
 
+    // Mounting needs root and the right to it here.
+    let at = vault.dir.path().join("mounted");
+    fs::create_dir(&at).unwrap();
+    if rustix::process::geteuid().is_root() && std::path::Path::new("/dev/fuse").exists() {
+        let mut mount = vault
+            .command(&["mount", at.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut said = std::io::BufReader::new(mount.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        if line.starts_with("mounted") {
+            let shown = at.join("latest").join(file.strip_prefix("/").unwrap());
+            assert_eq!(fs::read(shown).unwrap(), b"newer");
+            assert!(Command::new("umount").arg(&at).status().unwrap().success());
+            assert!(mount.wait().unwrap().success());
+        } else {
+            mount.wait().unwrap();
+        }
+    }
+
     let verified = vault.json(&["restore", "latest", "--verify"]);
     assert_eq!(verified["bytes"], 2_000_005);
     // What a program writes is a file.
