@@ -18,7 +18,7 @@ cargo test --release --locked --workspace
 
 step "the server's tests once more, on PostgreSQL"
 ENCKE_TEST_STORE=postgres cargo test --release --locked -p encke --test api --test accounts --test events --test meta \
-  --test organizations --test policies --test reports --test storage_role --test coverage
+  --test organizations --test policies --test report_data --test reports --test storage_role --test coverage
 
 step "API against its OpenAPI document (schemathesis)"
 ENCKE_BIN="$target/release/encke" scripts/schemathesis.sh

@@ -83,6 +83,8 @@ const pages = [
   page('/about', () => import('./pages/server/About'), 'About'),
   page('/me', () => import('./pages/Me'), 'Me'),
   page('/reports', () => import('./pages/Reports'), 'Reports'),
+  page('/reports/new', () => import('./pages/reports/Designer'), 'NewReport'),
+  page('/reports/$id', () => import('./pages/reports/Designer'), 'EditReport'),
 ] as const;
 
 export const router = createRouter({

@@ -201,6 +201,7 @@ impl Server {
             tokio::spawn(follow_config(app.clone()));
         }
         tokio::spawn(crate::policies::start(app.clone()));
+        tokio::spawn(crate::reports::keep_log(app.clone()));
         crate::jobs::start(&app);
         crate::storage_role::start(&app).await;
         tokio::spawn(crate::meta::keep_statistics(app.clone()));

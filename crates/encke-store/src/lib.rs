@@ -27,7 +27,9 @@ pub use error::{StoreError, StoreResult};
 pub use events::{Event, EventDraft};
 pub use install_tokens::StoredToken;
 pub use jobs::{JobFilter, Reported, RunningJob, compile as compile_search, delete_jobs_of_user, is_running};
-pub use reports::{ReportOwner, StoredCode, StoredReport, delete_reports_of};
+pub use reports::{
+    ReportCalls, ReportOwner, StoredCode, StoredReport, StoredSource, StoredTemplate, delete_reports_of,
+};
 pub use scope::Scope;
 pub use sessions::{SessionKind, StoredSession};
 pub use statistics::Note;

@@ -12,6 +12,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("../migrations/0008_job_indexes.sql"),
     include_str!("../migrations/0009_missed.sql"),
     include_str!("../migrations/0010_bucket_rules.sql"),
+    include_str!("../migrations/0011_report_service.sql"),
 ];
 
 /// The newest version this program knows.

@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 mod admin;
 mod agent;
 mod demo;
+mod report;
 mod serve;
 mod vault;
 
@@ -27,6 +28,7 @@ enum Command {
     Admin(admin::AdminArgs),
     Agent(agent::AgentArgs),
     Demo(demo::DemoArgs),
+    Report(report::ReportArgs),
     Serve(serve::ServeArgs),
     Vault(vault::VaultArgs),
 }
@@ -70,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Command::Admin(args) => admin::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Report(args) => report::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Vault(args) => vault::run(&args),
     }

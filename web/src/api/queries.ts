@@ -140,16 +140,6 @@ export const useBuckets = () =>
     queryFn: () => call<Record<string, Bucket>>('/api/v1/admin/storage/list-buckets'),
   });
 
-export type SavedReport = {
-  ReportID: string;
-  Name: string;
-  Version: number;
-  Report: { columns: string[]; data: { size?: number } };
-};
-
-export const useReports = () =>
-  useQuery({ queryKey: ['reports'], queryFn: () => call<SavedReport[]>('/api/encke/v1/reports/list') });
-
 /** Changes an account's profile. `change` is done anew on the newest profile if somebody else saved meanwhile. */
 export function useEditProfile(username: string) {
   const client = useQueryClient();

@@ -15,7 +15,8 @@ export type Search = Partial<
     | 'to'
     | 'where'
     | 'day'
-    | 'device',
+    | 'device'
+    | 'template',
     string
   >
 >;

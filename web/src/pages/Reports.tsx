@@ -1,54 +1,387 @@
-import { Button, CopyButton, Group, Table } from '@mantine/core';
-import { useMutation, useQueryClient } from '@tanstack/react-query';
+// My reports: saved ones and those that others share; their codes, files and shares.
+import {
+  Badge,
+  Button,
+  CopyButton,
+  FileButton,
+  Group,
+  Menu,
+  Modal,
+  Stack,
+  Table,
+  TagsInput,
+  Text,
+  TextInput,
+} from '@mantine/core';
+import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { Link, useNavigate } from '@tanstack/react-router';
+import { useState } from 'react';
 import { call } from '../api/client';
-import { type SavedReport, useReports } from '../api/queries';
-import { Empty, Failure, Loaded, Page } from '../components/parts';
+import { isAdmin } from '../api/queries';
+import {
+  download,
+  generateCode,
+  type LogEntry,
+  path,
+  type SavedReport,
+  saveReport,
+  uploadTable,
+  useReports,
+  useTemplates,
+} from '../api/reports';
+import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
 
-function Share({ report }: { report: SavedReport }) {
-  const code = useMutation({
-    mutationFn: () =>
-      call<{ Path: string }>('/api/encke/v1/reports/generate-code', { ReportID: report.ReportID }),
+function CodeDialog({ report, close }: { report: SavedReport; close: () => void }) {
+  const client = useQueryClient();
+  const id = report.ReportID;
+  const [addresses, setAddresses] = useState(report.Code?.Addresses ?? '');
+  const expires = report.Code?.Expires ?? 0;
+  const [day, setDay] = useState(expires ? new Date(expires * 1000).toISOString().slice(0, 10) : '');
+  const refresh = () => client.invalidateQueries({ queryKey: ['reports'] });
+  const code = useQuery({
+    queryKey: ['report-code', id],
+    queryFn: async () => {
+      const made = await generateCode(id);
+      await refresh();
+      return made;
+    },
+    retry: false,
   });
-  if (!code.data) {
-    return (
-      <Button size="compact-sm" variant="light" onClick={() => code.mutate()} loading={code.isPending}>
-        Generate API code
-      </Button>
-    );
-  }
+  const log = useQuery({
+    queryKey: ['report-log', id],
+    queryFn: () => call<LogEntry[]>(path('code-log'), { ReportID: id }),
+  });
+  const rotate = useMutation({
+    mutationFn: () => call(path('rotate-code'), { ReportID: id }),
+    onSuccess: () => client.invalidateQueries({ queryKey: ['report-code', id] }),
+  });
+  const limit = useMutation({
+    mutationFn: () =>
+      call(path('limit-code'), {
+        ReportID: id,
+        Addresses: addresses,
+        // The whole of the last day.
+        Expires: day ? Date.parse(`${day}T23:59:59Z`) / 1000 : 0,
+      }),
+    onSuccess: refresh,
+  });
+  const revoke = useMutation({
+    mutationFn: () => call(path('revoke-code'), { ReportID: id }),
+    onSuccess: async () => {
+      client.removeQueries({ queryKey: ['report-code', id] });
+      await refresh();
+      close();
+    },
+  });
   return (
-    <CopyButton value={location.origin + code.data.Path}>
-      {({ copied, copy }) => (
-        <Button size="compact-sm" variant="light" color={copied ? 'teal' : undefined} onClick={copy}>
-          {copied ? 'Copied' : 'Copy address'}
-        </Button>
+    <Modal opened onClose={close} title={`API code of ${report.Name}`} size="lg">
+      <Stack gap="sm">
+        <Failure error={code.error ?? rotate.error ?? limit.error ?? revoke.error} />
+        {code.data && (
+          <>
+            <TextInput
+              label="Address to pull the rows from"
+              description="Whoever has it can read this report, without an account. At most 10 calls a second."
+              readOnly
+              value={location.origin + code.data.Path}
+            />
+            <Group gap="xs">
+              <CopyButton value={location.origin + code.data.Path}>
+                {({ copied, copy }) => (
+                  <Button onClick={copy} color={copied ? 'teal' : undefined}>
+                    {copied ? 'Copied' : 'Copy address'}
+                  </Button>
+                )}
+              </CopyButton>
+              <CopyButton value={code.data.APICode}>
+                {({ copied, copy }) => (
+                  <Button variant="default" onClick={copy}>
+                    {copied ? 'Copied' : 'Copy code alone'}
+                  </Button>
+                )}
+              </CopyButton>
+              <Button variant="default" loading={rotate.isPending} onClick={() => rotate.mutate()}>
+                Replace code
+              </Button>
+              <Button color="red" variant="light" loading={revoke.isPending} onClick={() => revoke.mutate()}>
+                Revoke code
+              </Button>
+            </Group>
+            <Group grow align="flex-end" gap="xs">
+              <TextInput
+                type="date"
+                label="Valid until"
+                value={day}
+                onChange={(e) => setDay(e.currentTarget.value)}
+              />
+              <TextInput
+                label="Only from these addresses"
+                placeholder="192.0.2.0/24"
+                value={addresses}
+                onChange={(e) => setAddresses(e.currentTarget.value)}
+              />
+              <Button variant="default" loading={limit.isPending} onClick={() => limit.mutate()}>
+                Set limits
+              </Button>
+            </Group>
+          </>
+        )}
+        <Text fw={600}>Use</Text>
+        <Loaded query={log}>
+          {(entries) =>
+            entries.length === 0 ? (
+              <Empty>Nobody has called yet.</Empty>
+            ) : (
+              <Table.ScrollContainer minWidth={300} maxHeight={240}>
+                <Table verticalSpacing={4}>
+                  <Table.Thead>
+                    <Table.Tr>
+                      <Table.Th>When</Table.Th>
+                      <Table.Th>From</Table.Th>
+                      <Table.Th>Answer</Table.Th>
+                      <Table.Th ta="right">Calls</Table.Th>
+                      <Table.Th ta="right">Rows</Table.Th>
+                    </Table.Tr>
+                  </Table.Thead>
+                  <Table.Tbody>
+                    {entries.slice(0, 100).map((e) => (
+                      <Table.Tr key={`${e.Minute} ${e.Address} ${e.Status}`}>
+                        <Table.Td>
+                          <Time unix={e.Minute} />
+                        </Table.Td>
+                        <Table.Td>{e.Address}</Table.Td>
+                        <Table.Td>{e.Status}</Table.Td>
+                        <Table.Td ta="right">{e.Calls}</Table.Td>
+                        <Table.Td ta="right">{e.Rows}</Table.Td>
+                      </Table.Tr>
+                    ))}
+                  </Table.Tbody>
+                </Table>
+              </Table.ScrollContainer>
+            )
+          }
+        </Loaded>
+      </Stack>
+    </Modal>
+  );
+}
+
+type Shares = { Users: string[]; Admins: string[] };
+
+function ShareForm({ report, first, close }: { report: SavedReport; first: Shares; close: () => void }) {
+  const client = useQueryClient();
+  const [users, setUsers] = useState(first.Users);
+  const [admins, setAdmins] = useState(first.Admins);
+  const share = useMutation({
+    mutationFn: () =>
+      call(path('share'), { ReportID: report.ReportID, Users: users.join(','), Admins: admins.join(',') }),
+    onSuccess: async () => {
+      await client.invalidateQueries({ queryKey: ['report-shares', report.ReportID] });
+      close();
+    },
+  });
+  return (
+    <Stack gap="sm">
+      <Failure error={share.error} />
+      <Text size="sm" c="dimmed">
+        They see the rows that they may read themselves.
+      </Text>
+      <TagsInput label="Accounts" value={users} onChange={setUsers} placeholder="Account name, then Enter" />
+      {isAdmin() && (
+        <TagsInput
+          label="Administrators"
+          value={admins}
+          onChange={setAdmins}
+          placeholder="Name, then Enter"
+        />
       )}
-    </CopyButton>
+      <Group justify="flex-end">
+        <Button variant="default" onClick={close}>
+          Cancel
+        </Button>
+        <Button loading={share.isPending} onClick={() => share.mutate()}>
+          Share
+        </Button>
+      </Group>
+    </Stack>
+  );
+}
+
+function ShareDialog({ report, close }: { report: SavedReport; close: () => void }) {
+  const shares = useQuery({
+    queryKey: ['report-shares', report.ReportID],
+    queryFn: () => call<Shares>(path('list-shares'), { ReportID: report.ReportID }),
+    gcTime: 0,
+  });
+  return (
+    <Modal opened onClose={close} title={`Share ${report.Name}`}>
+      <Loaded query={shares}>{(first) => <ShareForm report={report} first={first} close={close} />}</Loaded>
+    </Modal>
+  );
+}
+
+function DeleteDialog({ report, close }: { report: SavedReport; close: () => void }) {
+  const client = useQueryClient();
+  const remove = useMutation({
+    mutationFn: () => call(path('delete'), { ReportID: report.ReportID }),
+    onSuccess: async () => {
+      await client.invalidateQueries({ queryKey: ['reports'] });
+      close();
+    },
+  });
+  return (
+    <Modal opened onClose={close} title={`Delete ${report.Name}?`}>
+      <Stack gap="sm">
+        <Failure error={remove.error} />
+        <Text size="sm">Its API code stops working at once.</Text>
+        <Group justify="flex-end">
+          <Button variant="default" onClick={close}>
+            Cancel
+          </Button>
+          <Button color="red" loading={remove.isPending} onClick={() => remove.mutate()}>
+            Delete report
+          </Button>
+        </Group>
+      </Stack>
+    </Modal>
+  );
+}
+
+type Opened = { what: 'code' | 'share' | 'delete'; report: SavedReport };
+
+function Row({
+  report,
+  template,
+  open,
+}: {
+  report: SavedReport;
+  template?: string;
+  open: (o: Opened) => void;
+}) {
+  const client = useQueryClient();
+  const keep = useMutation({ mutationFn: (format: 'csv' | 'xlsx' | 'parquet') => download(report, format) });
+  const copy = useMutation({
+    mutationFn: () => saveReport({ ...report.Report, name: `${report.Name} (copy)` }),
+    onSuccess: () => client.invalidateQueries({ queryKey: ['reports'] }),
+  });
+  const error = keep.error ?? copy.error;
+  return (
+    <Table.Tr>
+      <Table.Td>
+        {report.Own ? (
+          <Link to="/reports/$id" params={{ id: report.ReportID }}>
+            {report.Name}
+          </Link>
+        ) : (
+          <>
+            {report.Name}{' '}
+            <Badge variant="light" tt="none">
+              shared by {report.Owner}
+            </Badge>
+          </>
+        )}
+        {error && (
+          <Text size="sm" c="red" role="alert">
+            {error.message}
+          </Text>
+        )}
+      </Table.Td>
+      <Table.Td visibleFrom="sm">{template ?? '–'}</Table.Td>
+      <Table.Td ta="right" visibleFrom="sm">
+        {report.Report.columns.length}
+      </Table.Td>
+      <Table.Td visibleFrom="xs">
+        {report.Code ? (
+          <Badge variant="light" color="teal" tt="none">
+            API code
+          </Badge>
+        ) : null}
+      </Table.Td>
+      <Table.Td>
+        <Group gap="xs" justify="flex-end" wrap="nowrap">
+          <Menu position="bottom-end">
+            <Menu.Target>
+              <Button
+                size="compact-sm"
+                variant="light"
+                aria-label={`Options of ${report.Name}`}
+                loading={keep.isPending || copy.isPending}
+              >
+                Options
+              </Button>
+            </Menu.Target>
+            <Menu.Dropdown>
+              {report.Own && (
+                <Menu.Item onClick={() => open({ what: 'code', report })}>
+                  {report.Code ? 'API code' : 'Generate API code'}
+                </Menu.Item>
+              )}
+              {report.Own && <Menu.Item onClick={() => open({ what: 'share', report })}>Share</Menu.Item>}
+              <Menu.Item onClick={() => copy.mutate()}>Duplicate</Menu.Item>
+              <Menu.Divider />
+              <Menu.Item onClick={() => keep.mutate('csv')}>Export as CSV</Menu.Item>
+              <Menu.Item onClick={() => keep.mutate('xlsx')}>Export as XLSX</Menu.Item>
+              <Menu.Item onClick={() => keep.mutate('parquet')}>Export as Parquet</Menu.Item>
+              {report.Own && (
+                <>
+                  <Menu.Divider />
+                  <Menu.Item color="red" onClick={() => open({ what: 'delete', report })}>
+                    Delete
+                  </Menu.Item>
+                </>
+              )}
+            </Menu.Dropdown>
+          </Menu>
+        </Group>
+      </Table.Td>
+    </Table.Tr>
   );
 }
 
 export function Reports() {
   const reports = useReports();
+  const templates = useTemplates();
   const client = useQueryClient();
-  const refresh = () => client.invalidateQueries({ queryKey: ['reports'] });
+  const navigate = useNavigate();
+  const [opened, open] = useState<Opened | null>(null);
+  const close = () => open(null);
   const sample = useMutation({
-    mutationFn: () => call('/api/encke/v1/reports/save-sample'),
-    onSuccess: refresh,
+    mutationFn: () => call(path('save-sample')),
+    onSuccess: () => client.invalidateQueries({ queryKey: ['reports'] }),
   });
-  const remove = useMutation({
-    mutationFn: (id: string) => call('/api/encke/v1/reports/delete', { ReportID: id }),
-    onSuccess: refresh,
+  const upload = useMutation({
+    mutationFn: uploadTable,
+    onSuccess: async (template) => {
+      await client.invalidateQueries({ queryKey: ['report-templates'] });
+      await navigate({ to: '/reports/new', search: { template: String(template) } });
+    },
   });
+  // The newest state, for a code may have been made meanwhile.
+  const current =
+    opened && (reports.data?.find((r) => r.ReportID === opened.report.ReportID) ?? opened.report);
   return (
     <Page
       title="My reports"
       aside={
-        <Button variant="default" onClick={() => sample.mutate()} loading={sample.isPending}>
-          Add sample report
-        </Button>
+        <>
+          <Button variant="default" onClick={() => sample.mutate()} loading={sample.isPending}>
+            Add sample report
+          </Button>
+          <FileButton
+            accept=".csv,.tsv,.jsonl,.ndjson,.xlsx,.parquet,.sqlite,.db"
+            onChange={(file) => file && upload.mutate(file)}
+          >
+            {(props) => (
+              <Button variant="default" {...props} loading={upload.isPending}>
+                Upload rows
+              </Button>
+            )}
+          </FileButton>
+          <Button onClick={() => navigate({ to: '/reports/new', search: {} })}>New report</Button>
+        </>
       }
     >
-      <Failure error={sample.error ?? remove.error} />
+      <Failure error={sample.error ?? upload.error} />
       <Loaded query={reports}>
         {(data) =>
           data.length === 0 ? (
@@ -58,37 +391,31 @@ export function Reports() {
               <Table.Thead>
                 <Table.Tr>
                   <Table.Th>Report</Table.Th>
-                  <Table.Th ta="right">Columns</Table.Th>
-                  <Table.Th ta="right">Rows</Table.Th>
+                  <Table.Th visibleFrom="sm">Template</Table.Th>
+                  <Table.Th ta="right" visibleFrom="sm">
+                    Columns
+                  </Table.Th>
+                  <Table.Th visibleFrom="xs" />
                   <Table.Th />
                 </Table.Tr>
               </Table.Thead>
               <Table.Tbody>
                 {data.map((report) => (
-                  <Table.Tr key={report.ReportID}>
-                    <Table.Td>{report.Name}</Table.Td>
-                    <Table.Td ta="right">{report.Report.columns.length}</Table.Td>
-                    <Table.Td ta="right">{report.Report.data.size?.toLocaleString()}</Table.Td>
-                    <Table.Td>
-                      <Group gap="xs" justify="flex-end" wrap="nowrap">
-                        <Share report={report} />
-                        <Button
-                          size="compact-sm"
-                          variant="subtle"
-                          color="red"
-                          onClick={() => remove.mutate(report.ReportID)}
-                        >
-                          Delete
-                        </Button>
-                      </Group>
-                    </Table.Td>
-                  </Table.Tr>
+                  <Row
+                    key={report.ReportID}
+                    report={report}
+                    template={templates.data?.find((t) => t.id === report.Report.template)?.name}
+                    open={open}
+                  />
                 ))}
               </Table.Tbody>
             </Table>
           )
         }
       </Loaded>
+      {opened?.what === 'code' && current && <CodeDialog report={current} close={close} />}
+      {opened?.what === 'share' && current && <ShareDialog report={current} close={close} />}
+      {opened?.what === 'delete' && current && <DeleteDialog report={current} close={close} />}
     </Page>
   );
 }

@@ -1,33 +1,47 @@
-//! My Reports: saving, deleting and sharing. Our own endpoints, for administrators and end users alike.
+//! My Reports: saving, previewing, sharing, exporting and deleting. Our own endpoints, for administrators and end
+//! users alike.
 
+use super::{PICTURES, PICTURES_PATH, codes, not_found, owner_of, rows, templates};
 use crate::app::{App, store_error};
 use crate::auth::Principal;
-use crate::table::{Call, Envelope, Own, Route, done};
+use crate::table::{Binary, Call, Envelope, Own, Route, done};
 use encke_api::form::NoParams;
 use encke_api::{ApiError, ApiResult, params};
-use encke_reports::{DataSet, MAX_SAMPLE_ROWS, PERSONS, SavedReport, templates};
-use encke_store::{ReportOwner, SessionKind, StoreError, StoredCode, StoredSession};
+use encke_reports::export::{ExportError, Format, export};
+use encke_reports::{
+    Cell, DataSet, MAX_SAMPLE_ROWS, REGISTRATIONS, SAMPLE, SavedReport, Shown, Template, name_in, preview,
+    starter,
+};
+use encke_store::{ReportOwner, SessionKind, StoredReport};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use tokio_util::io::ReaderStream;
 
 /// Most reports of one owner.
 const MAX_REPORTS: usize = 1000;
-/// Longest name of a report, in characters.
-const MAX_NAME: usize = 200;
+/// Most people that a report is shared with.
+const MAX_SHARES: usize = 1000;
+/// Largest report as a document, in bytes.
+const MAX_DOCUMENT: usize = 256 * 1024;
+/// Rows of a preview.
+const PREVIEW: u64 = 50;
 
 params! {
     /// Parameters of saving a report.
     struct Save {
         /// The report's id; a new one is made if left out.
         ReportID: Option<String>,
+        /// The report as JSON; the parameters below are not needed then.
+        Report: Option<String>,
         /// Name.
-        Name: String,
+        Name: Option<String>,
         /// Number of the template.
-        Template: i64,
+        Template: Option<i64>,
         /// Keys of the columns, in order, separated by commas; all of the template's if left out.
         Columns: Option<String>,
         /// Rows of the sample data.
-        Size: i64,
+        Size: Option<i64>,
         /// Seed of the sample data.
         Seed: Option<i64>
     }
@@ -52,74 +66,94 @@ params! {
 }
 
 params! {
-    /// Parameters of generating an API code.
-    struct Generate {
-        /// The report's id.
-        ReportID: String,
+    /// Parameters of a preview.
+    struct Preview {
+        /// The report as JSON, saved or not.
+        Report: String,
         /// Language of the columns' names, such as `en_US`.
         Locale: Option<String>
     }
 }
 
-pub(super) fn owner_of(principal: &Principal) -> ApiResult<ReportOwner> {
-    match principal {
-        Principal::Admin(a) => Ok(ReportOwner {
-            kind: SessionKind::Admin,
-            name: a.name.clone(),
-            organization: a.organization.clone(),
-        }),
-        Principal::User(u) => Ok(ReportOwner {
-            kind: SessionKind::User,
-            name: u.name.clone(),
-            organization: u.organization.clone(),
-        }),
-        Principal::Nobody => Err(ApiError::unauthorised()),
+params! {
+    /// Parameters of sharing a report.
+    struct Share {
+        /// The report's id.
+        ReportID: String,
+        /// Account names of end users, separated by commas.
+        Users: Option<String>,
+        /// Names of administrators, separated by commas.
+        Admins: Option<String>
     }
 }
 
-fn report_error(e: StoreError) -> ApiError {
-    match e {
-        StoreError::NotFound => ApiError::not_found("Report not found"),
-        e => store_error(e),
+params! {
+    /// Parameters of an export.
+    struct Export {
+        /// The report's id.
+        ReportID: String,
+        /// Kind of file: `csv`, `xlsx` or `parquet`.
+        Format: String,
+        /// Language of the columns' names, such as `en_US`.
+        Locale: Option<String>
     }
 }
 
-async fn list_templates(_: Arc<App>, _: Principal, _: Call<NoParams>) -> ApiResult<Own<Value>> {
-    Ok(Own(
-        serde_json::to_value(templates()).map_err(|_| ApiError::internal())?
-    ))
+/// A report as it is stored.
+pub(super) fn parse(stored: &StoredReport) -> ApiResult<SavedReport> {
+    serde_json::from_str(&stored.body).map_err(|e| {
+        tracing::error!(report = stored.id, error = %e, "a stored report can not be read");
+        ApiError::internal()
+    })
+}
+
+/// A report of one's own or shared with one, and whether it is one's own.
+async fn find(app: &App, user: &ReportOwner, id: &str) -> ApiResult<(StoredReport, bool)> {
+    let own = app.store.reports(user).await.map_err(store_error)?;
+    if let Some(found) = own.into_iter().find(|r| r.id == id) {
+        return Ok((found, true));
+    }
+    let shared = app.store.reports_shared_with(user).await.map_err(store_error)?;
+    let found = shared.into_iter().find(|r| r.id == id);
+    found
+        .map(|r| (r, false))
+        .ok_or_else(|| ApiError::not_found("Report not found"))
 }
 
 async fn list(app: Arc<App>, principal: Principal, _: Call<NoParams>) -> ApiResult<Own<Value>> {
-    let reports = app
+    let owner = owner_of(&principal)?;
+    let mut codes: HashMap<String, Value> = app
         .store
-        .reports(&owner_of(&principal)?)
+        .report_codes_of(&owner)
         .await
-        .map_err(store_error)?;
-    let shown = reports.into_iter().map(|r| {
+        .map_err(store_error)?
+        .into_iter()
+        .map(|(report, c)| {
+            let code = json!({
+                "Created": c.created, "Expires": c.expires, "Addresses": c.addresses, "Locale": c.locale
+            });
+            (report, code)
+        })
+        .collect();
+    let own = app.store.reports(&owner).await.map_err(store_error)?;
+    let shared = app.store.reports_shared_with(&owner).await.map_err(store_error)?;
+    let shown = own
+        .into_iter()
+        .map(|r| (r, true))
+        .chain(shared.into_iter().map(|r| (r, false)));
+    let shown = shown.map(|(r, mine)| {
         let body: Value = serde_json::from_str(&r.body).unwrap_or_default();
-        json!({ "ReportID": r.id, "Name": r.name, "Version": r.version, "Report": body })
+        json!({
+            "ReportID": r.id, "Name": r.name, "Version": r.version, "Report": body, "Own": mine,
+            "Owner": r.owner.name, "Code": codes.remove(&r.id)
+        })
     });
     Ok(Own(shown.collect()))
 }
 
-fn check(report: &SavedReport) -> ApiResult<()> {
-    if report.name.trim().is_empty() || report.name.chars().count() > MAX_NAME {
-        return Err(ApiError::bad_request(format!(
-            "A report's name has 1 to {MAX_NAME} characters"
-        )));
-    }
-    let distinct: std::collections::HashSet<&String> = report.columns.iter().collect();
-    if distinct.len() != report.columns.len() {
-        return Err(ApiError::bad_request("A column can be chosen only once"));
-    }
-    if report.columns.is_empty() || report.resolve().is_none() {
-        return Err(ApiError::bad_request(
-            "The template or one of the columns does not exist",
-        ));
-    }
-    let DataSet::Sample { size, .. } = report.data;
-    if size > MAX_SAMPLE_ROWS {
+fn check(report: &SavedReport, template: &Template) -> ApiResult<()> {
+    report.check(template).map_err(|e| ApiError::bad_request(e.0))?;
+    if report.sample().0 > MAX_SAMPLE_ROWS {
         return Err(ApiError::bad_request(format!(
             "A sample has at most {MAX_SAMPLE_ROWS} rows"
         )));
@@ -128,8 +162,10 @@ fn check(report: &SavedReport) -> ApiResult<()> {
 }
 
 async fn store(app: &App, owner: &ReportOwner, id: &str, report: &SavedReport) -> ApiResult<()> {
-    check(report)?;
     let body = serde_json::to_string(report).map_err(|_| ApiError::internal())?;
+    if body.len() > MAX_DOCUMENT {
+        return Err(ApiError::bad_request("The report is too large"));
+    }
     let known = app.store.reports(owner).await.map_err(store_error)?;
     match known.iter().find(|r| r.id == id) {
         Some(same) if same.body == body => return Ok(()),
@@ -140,133 +176,288 @@ async fn store(app: &App, owner: &ReportOwner, id: &str, report: &SavedReport) -
         }
         _ => {}
     }
-    app.store
-        .save_report(id, owner, &report.name, &body)
-        .await
-        .map_err(report_error)?;
+    let saved = app.store.save_report(id, owner, &report.name, &body);
+    saved.await.map_err(not_found("Report"))?;
     app.reports.forget(id);
     Ok(())
 }
 
+/// A report as a client sends it.
+fn document(text: &str) -> ApiResult<SavedReport> {
+    if text.len() > MAX_DOCUMENT {
+        return Err(ApiError::bad_request("The report is too large"));
+    }
+    serde_json::from_str(text).map_err(|e| ApiError::bad_request(format!("Report can not be read: {e}")))
+}
+
+fn sample_data(size: Option<i64>, seed: Option<i64>) -> ApiResult<DataSet> {
+    let size =
+        u64::try_from(size.unwrap_or(185)).map_err(|_| ApiError::bad_request("Size must not be negative"))?;
+    Ok(DataSet::Sample {
+        size,
+        seed: seed.unwrap_or(1).unsigned_abs(),
+    })
+}
+
+fn whole(
+    name: String,
+    template: &Template,
+    columns: Option<Vec<String>>,
+    data: Option<DataSet>,
+) -> SavedReport {
+    let keys = columns.unwrap_or_else(|| template.columns.iter().map(|c| c.key.clone()).collect());
+    let chosen = |key| encke_reports::Chosen {
+        key,
+        name: None,
+        total: None,
+    };
+    SavedReport {
+        name,
+        template: template.id,
+        columns: keys.into_iter().map(chosen).collect(),
+        data,
+        fresh_seconds: None,
+        parameters: BTreeMap::new(),
+        filters: Vec::new(),
+        sort: Vec::new(),
+        group: Vec::new(),
+        pivot: None,
+    }
+}
+
 async fn save(app: Arc<App>, principal: Principal, call: Call<Save>) -> ApiResult<Own<Value>> {
-    let p = call.params;
-    let template = templates().iter().find(|t| t.id == p.Template);
-    let template = template.ok_or_else(|| ApiError::bad_request("There is no such template"))?;
-    let columns = match p.Columns {
-        Some(keys) => keys.split(',').map(|k| k.trim().to_string()).collect(),
-        None => template.columns.iter().map(|c| c.key.to_string()).collect(),
+    let (owner, p) = (owner_of(&principal)?, call.params);
+    let report = match p.Report {
+        Some(text) => document(&text)?,
+        None => {
+            let missing = |name| ApiError::bad_request(format!("Missing parameter '{name}'"));
+            let number = p.Template.ok_or_else(|| missing("Template"))?;
+            let template = templates::find(&app, &owner, number).await?.template;
+            let split = |keys: String| keys.split(',').map(|k| k.trim().to_string()).collect();
+            let data = if template.source == SAMPLE {
+                Some(sample_data(p.Size, p.Seed)?)
+            } else {
+                None
+            };
+            whole(
+                p.Name.ok_or_else(|| missing("Name"))?,
+                &template,
+                p.Columns.map(split),
+                data,
+            )
+        }
     };
-    let size = u64::try_from(p.Size).map_err(|_| ApiError::bad_request("Size must not be negative"))?;
-    let seed = p.Seed.unwrap_or(1).unsigned_abs();
-    let report = SavedReport {
-        name: p.Name,
-        template: p.Template,
-        columns,
-        data: DataSet::Sample { size, seed },
-    };
+    check(
+        &report,
+        &templates::find(&app, &owner, report.template).await?.template,
+    )?;
     let id = p.ReportID.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    if uuid::Uuid::try_parse(&id).is_err() {
+    if uuid::Uuid::try_parse(&id).map_or(true, |u| u.to_string() != id) {
         return Err(ApiError::bad_request("ReportID must be a GUID"));
     }
-    store(&app, &owner_of(&principal)?, &id, &report).await?;
+    store(&app, &owner, &id, &report).await?;
     Ok(Own(json!({ "Status": 200, "Message": "OK", "ReportID": id })))
 }
 
 async fn save_sample(app: Arc<App>, principal: Principal, call: Call<SaveSample>) -> ApiResult<Own<Value>> {
     let owner = owner_of(&principal)?;
-    let size = u64::try_from(call.params.Size.unwrap_or(185));
-    let size = size.map_err(|_| ApiError::bad_request("Size must not be negative"))?;
-    let seed = call.params.Seed.unwrap_or(1).unsigned_abs();
-    let template = &templates()[0];
-    let report = SavedReport {
-        name: template.name.into(),
-        template: PERSONS,
-        columns: template.columns.iter().map(|c| c.key.to_string()).collect(),
-        data: DataSet::Sample { size, seed },
-    };
+    let template = starter()
+        .iter()
+        .find(|t| t.id == REGISTRATIONS)
+        .ok_or_else(ApiError::internal)?;
+    let data = sample_data(call.params.Size, call.params.Seed)?;
+    let report = whole(template.name.clone(), template, None, Some(data));
+    check(&report, template)?;
     // Saving it again gives the same report and the same code.
     let known = app.store.reports(&owner).await.map_err(store_error)?;
     let body = serde_json::to_string(&report).map_err(|_| ApiError::internal())?;
-    let id = known
-        .iter()
-        .find(|r| r.body == body)
-        .map_or_else(|| uuid::Uuid::new_v4().to_string(), |r| r.id.clone());
+    let same = known.iter().find(|r| r.body == body);
+    let id = same.map_or_else(|| uuid::Uuid::new_v4().to_string(), |r| r.id.clone());
     store(&app, &owner, &id, &report).await?;
-    let code = code(&app, &owner, &id, "en_US").await?;
+    let code = codes::code(&app, &owner, &id, "en_US", &codes::Limits::default()).await?;
     Ok(Own(
         json!({ "Status": 200, "Message": "OK", "ReportID": id, "APICode": code }),
     ))
 }
 
 async fn delete(app: Arc<App>, principal: Principal, call: Call<Report>) -> ApiResult<Envelope> {
-    let id = call.params.ReportID;
-    app.store
-        .delete_report(&id, &owner_of(&principal)?)
-        .await
-        .map_err(report_error)?;
+    let (id, owner) = (call.params.ReportID, owner_of(&principal)?);
+    let deleted = app.store.delete_report(&id, &owner);
+    deleted.await.map_err(not_found("Report"))?;
     app.reports.forget(&id);
     Ok(done())
 }
 
-/// The report's code: the one it has, or a new one of 160 hexadecimal digits.
-async fn code(app: &App, owner: &ReportOwner, id: &str, locale: &str) -> ApiResult<String> {
-    let place = format!("report-code:{id}");
-    for _ in 0..2 {
-        if let Some(known) = app.store.report_code(id, owner).await.map_err(report_error)? {
-            let code = app
-                .server_key
-                .unwrap_secret(&place, &known.sealed)
-                .map_err(|_| ApiError::internal())?;
-            return String::from_utf8(code).map_err(|_| ApiError::internal());
+async fn share(app: Arc<App>, principal: Principal, call: Call<Share>) -> ApiResult<Envelope> {
+    let (owner, p) = (owner_of(&principal)?, call.params);
+    let split = |text: Option<String>| -> Vec<String> {
+        let text = text.unwrap_or_default();
+        text.split(',')
+            .map(|n| n.trim().to_string())
+            .filter(|n| !n.is_empty())
+            .collect()
+    };
+    let mut with = Vec::new();
+    let config = app.config();
+    for name in split(p.Admins) {
+        if crate::auth::find_admin(&config.admin_users, &name, &owner.organization).is_none() {
+            return Err(ApiError::bad_request(format!(
+                "There is no administrator '{name}' in your organization"
+            )));
         }
-        let mut bytes = [0u8; 80];
-        getrandom::fill(&mut bytes).map_err(|_| ApiError::internal())?;
-        let code = hex::encode(bytes);
-        let stored = StoredCode {
-            hash: StoredSession::hash_of(&code),
-            sealed: app
-                .server_key
-                .wrap(&place, code.as_bytes())
-                .map_err(|_| ApiError::internal())?,
-            locale: locale.to_string(),
-        };
-        match app.store.add_report_code(id, owner, stored).await {
-            Ok(()) => return Ok(code),
-            // Another call was quicker: answer its code.
-            Err(StoreError::Exists) => {}
-            Err(e) => return Err(report_error(e)),
-        }
+        with.push((SessionKind::Admin, name));
     }
-    Err(ApiError::internal())
+    for name in split(p.Users) {
+        // An end user learns nothing of accounts but one's own: whether there is such a one stays untold.
+        if owner.kind == SessionKind::Admin {
+            let found = app.store.profile(&super::scope_of(&owner), &name).await;
+            if !found.is_ok_and(|f| f.organization == owner.organization) {
+                return Err(ApiError::bad_request(format!(
+                    "There is no account '{name}' in your organization"
+                )));
+            }
+        }
+        with.push((SessionKind::User, name));
+    }
+    if owner.kind == SessionKind::User && with.iter().any(|w| w.0 == SessionKind::Admin) {
+        return Err(ApiError::forbidden("End users share with end users"));
+    }
+    if with.len() > MAX_SHARES {
+        return Err(ApiError::bad_request(format!(
+            "A report is shared with at most {MAX_SHARES}"
+        )));
+    }
+    let shared = app.store.share_report(&p.ReportID, &owner, with);
+    shared.await.map_err(not_found("Report"))?;
+    Ok(done())
 }
 
-async fn generate(app: Arc<App>, principal: Principal, call: Call<Generate>) -> ApiResult<Own<Value>> {
-    let locale = call.params.Locale.unwrap_or_else(|| "en_US".into());
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if locale.len() > 10 || !locale.chars().all(plain) {
-        return Err(ApiError::bad_request("Locale looks like en_US"));
-    }
-    let code = code(&app, &owner_of(&principal)?, &call.params.ReportID, &locale).await?;
-    let path = format!("/data-backend/api/public/areports/run/0/25/?API_KEY={code}");
+async fn list_shares(app: Arc<App>, principal: Principal, call: Call<Report>) -> ApiResult<Own<Value>> {
+    let owner = owner_of(&principal)?;
+    let shares = app.store.report_shares(&call.params.ReportID, &owner);
+    let shares = shares.await.map_err(not_found("Report"))?;
+    let of = |kind: SessionKind| -> Vec<String> {
+        let those = shares.iter().filter(|(k, _)| k == kind.word());
+        those.map(|(_, name)| name.clone()).collect()
+    };
     Ok(Own(
-        json!({ "Status": 200, "Message": "OK", "APICode": code, "Path": path }),
+        json!({ "Users": of(SessionKind::User), "Admins": of(SessionKind::Admin) }),
     ))
 }
 
-/// Endpoints of My Reports.
-#[must_use]
-pub fn routes() -> Vec<Route> {
+async fn show_preview(app: Arc<App>, principal: Principal, call: Call<Preview>) -> ApiResult<Own<Value>> {
+    let owner = owner_of(&principal)?;
+    let locale = codes::locale(call.params.Locale)?;
+    let report = document(&call.params.Report)?;
+    let opened = rows::open(&app, &owner, report.template).await?;
+    check(&report, &opened.template)?;
+    let (size, seed) = report.sample();
+    // A large sample would have to be made first: a part of it shows what the report is going to be.
+    let sampled = opened.template.source == SAMPLE && size > templates::SAMPLE_LOOK;
+    let sample = (size.min(templates::SAMPLE_LOOK), seed);
+    let work = move |template: &Template, database: &mut dyn encke_reports::source::Database| {
+        let mut found: Vec<Vec<Cell>> = Vec::new();
+        let columns = preview(template, &report, database, PREVIEW + 1, &mut |row| {
+            found.push(row.to_vec());
+            Ok(())
+        })?;
+        Ok((named(columns, &report, template, &locale), found))
+    };
+    let (columns, mut found) = opened.with(&app, sample, work).await?;
+    let more = found.len() > usize::try_from(PREVIEW).unwrap_or(usize::MAX);
+    found.truncate(usize::try_from(PREVIEW).unwrap_or(usize::MAX));
+    for cell in found.iter_mut().flatten() {
+        if let Cell::Text(text) = cell
+            && let Some(rest) = text.strip_prefix(PICTURES)
+        {
+            *cell = Cell::Text(format!("{PICTURES_PATH}{rest}"));
+        }
+    }
+    Ok(Own(
+        json!({ "Columns": columns, "Rows": found, "More": more, "Sampled": sampled }),
+    ))
+}
+
+/// Columns of rows with their names in a language: a report's own name, the template's, or the value of a pivot.
+pub(super) fn named(
+    columns: Vec<Shown>,
+    report: &SavedReport,
+    template: &Template,
+    locale: &str,
+) -> Vec<Shown> {
+    let named = columns.into_iter().map(|shown| {
+        let chosen = report.columns.iter().find(|c| c.key == shown.key);
+        let column = template.column(&shown.key);
+        match (chosen.and_then(|c| c.name.clone()), column) {
+            (Some(name), _) => Shown { name, ..shown },
+            (None, Some(column)) => Shown {
+                name: name_in(&column.names, locale, &column.key).to_string(),
+                ..shown
+            },
+            (None, None) => shown,
+        }
+    });
+    named.collect()
+}
+
+async fn export_file(app: Arc<App>, principal: Principal, call: Call<Export>) -> ApiResult<Binary> {
+    let (owner, p) = (owner_of(&principal)?, call.params);
+    let format =
+        Format::named(&p.Format).ok_or_else(|| ApiError::bad_request("Format is csv, xlsx or parquet"))?;
+    let locale = codes::locale(p.Locale)?;
+    let (stored, mine) = find(&app, &owner, &p.ReportID).await?;
+    let report = parse(&stored)?;
+    let template = templates::find(&app, &owner, report.template).await?.template;
+    // What somebody else shares is asked for with the rights of one's own.
+    let snapshot = match mine {
+        true => app.reports.of(&app, &stored, &report).await?.1,
+        false => Arc::new(app.reports.private(&app, &owner, &report).await?),
+    };
+    let columns = named(snapshot.description.columns.clone(), &report, &template, &locale);
+    let pictures = format!("http://{}{PICTURES_PATH}", call.origin.authority);
+    let folder = app.reports.folder.join("staged");
+    let made = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{}.export", uuid::Uuid::new_v4()));
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        // Without a name it goes with the last who has it open.
+        std::fs::remove_file(&path)?;
+        export(
+            &snapshot,
+            &columns,
+            format,
+            (PICTURES, &pictures),
+            file.try_clone()?,
+        )?;
+        std::io::Seek::rewind(&mut &file)?;
+        Ok::<_, ExportError>(file)
+    });
+    let file = made
+        .await
+        .map_err(|_| ApiError::internal())?
+        .map_err(|e| match e {
+            ExportError::TooLong => ApiError::bad_request(e.to_string()),
+            e => {
+                tracing::error!(error = %e, "a report could not be exported");
+                ApiError::internal()
+            }
+        })?;
+    Ok(Binary {
+        body: axum::body::Body::from_stream(ReaderStream::new(tokio::fs::File::from_std(file))),
+        media: format.media(),
+    })
+}
+
+pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::new(
-            "EnckeReportTemplates",
-            "/api/encke/v1/reports/list-templates",
-            "Lists what reports can be made of.",
-            list_templates,
-        ),
         Route::new(
             "EnckeReportList",
             "/api/encke/v1/reports/list",
-            "Lists the caller's saved reports.",
+            "Lists the caller's saved reports and those that others share.",
             list,
         ),
         Route::new(
@@ -282,16 +473,34 @@ pub fn routes() -> Vec<Route> {
             save_sample,
         ),
         Route::new(
+            "EnckeReportPreview",
+            "/api/encke/v1/reports/preview",
+            "Answers the columns and first rows of a report that need not be saved.",
+            show_preview,
+        ),
+        Route::new(
+            "EnckeReportShare",
+            "/api/encke/v1/reports/share",
+            "Shares a report with these of the organization and nobody else; each sees rows by rights of their own.",
+            share,
+        ),
+        Route::new(
+            "EnckeReportListShares",
+            "/api/encke/v1/reports/list-shares",
+            "Lists whom a report is shared with.",
+            list_shares,
+        ),
+        Route::new(
+            "EnckeReportExport",
+            "/api/encke/v1/reports/export",
+            "Answers all rows of a report as a file: CSV, XLSX or Parquet.",
+            export_file,
+        ),
+        Route::new(
             "EnckeReportDelete",
             "/api/encke/v1/reports/delete",
             "Deletes a report; its API code is worthless at once.",
             delete,
-        ),
-        Route::new(
-            "EnckeReportGenerateCode",
-            "/api/encke/v1/reports/generate-code",
-            "Answers the report's API code, and makes it at the first call.",
-            generate,
         ),
     ]
 }

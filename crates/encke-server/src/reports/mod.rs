@@ -1,107 +1,85 @@
-//! The report service: saved reports, their API codes, and the public pages (reference `comet-data.md`; DESIGN D10).
+//! The report service: data sources, templates, saved reports, their API codes, and the public pages (reference
+//! `comet-data.md`; DESIGN D10). Whatever shows rows goes through [`rows`], which asks with the rights of one person.
 
+mod codes;
 mod endpoints;
+mod own;
 mod pictures;
 mod public;
+mod rows;
+mod snapshots;
+mod sources;
+mod templates;
 
-pub use endpoints::routes;
 pub use public::router;
+pub use snapshots::Reports;
 
+use crate::app::{App, store_error};
+use crate::auth::Principal;
+use crate::table::Route;
 use encke_api::{ApiError, ApiResult};
-use encke_reports::{DataSet, SavedReport, Snapshot, sample_rows};
-use encke_store::{ReportOwner, StoredReport};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use encke_store::{ReportOwner, Scope, SessionKind, StoreError};
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use std::time::Duration;
 
-/// Calls a second of one owner over all codes.
-const CALLS_A_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
-/// Snapshots kept open.
-const OPEN: u64 = 1000;
 /// Stands in a snapshot for the address pictures are reached at, which depends on who asks.
 const PICTURES: &str = "encke-pictures:";
+/// Path of the pictures.
+const PICTURES_PATH: &str = "/data-backend/api/public/images";
+/// How often the log of calls is written.
+const LOG_TIME: Duration = Duration::from_secs(5);
 
-/// What the report service keeps in memory.
-pub struct Reports {
-    folder: PathBuf,
-    open: moka::sync::Cache<String, Arc<Snapshot>>,
-    /// One snapshot is made at a time: it is disk work, and two callers may ask for the same one.
-    making: Mutex<()>,
-    calls: DefaultKeyedRateLimiter<ReportOwner>,
+/// Every endpoint of the report service.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    let mut routes = endpoints::routes();
+    routes.extend(codes::routes());
+    routes.extend(templates::routes());
+    routes.extend(sources::routes());
+    routes
 }
 
-impl Reports {
-    /// Snapshots live below the data folder; losing them costs only making them again.
-    #[must_use]
-    pub fn new(data_dir: &Path) -> Self {
-        Self {
-            folder: data_dir.join("reports"),
-            open: moka::sync::Cache::new(OPEN),
-            making: Mutex::new(()),
-            calls: RateLimiter::keyed(Quota::per_second(CALLS_A_SECOND)),
+/// Writes the log of calls now and then, until the server stops.
+pub async fn keep_log(app: Arc<App>) {
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => break,
+            () = tokio::time::sleep(LOG_TIME) => {}
         }
+        codes::write_log(&app).await;
     }
+    codes::write_log(&app).await;
+}
 
-    /// The snapshot of a report's present version, with its name.
-    async fn snapshot(
-        &self,
-        stored: &StoredReport,
-        report: &SavedReport,
-    ) -> ApiResult<(String, Arc<Snapshot>)> {
-        let name = format!("{}-{}", stored.id, stored.version);
-        if let Some(open) = self.open.get(&name) {
-            return Ok((name, open));
-        }
-        let _one = self.making.lock().await;
-        if let Some(open) = self.open.get(&name) {
-            return Ok((name, open));
-        }
-        let path = self.folder.join(format!("{name}.rows"));
-        let report = report.clone();
-        let made = tokio::task::spawn_blocking(move || make(&path, &report)).await;
-        let snapshot = made.map_err(|_| ApiError::internal())?.map_err(|e| {
-            tracing::error!(error = %e, "a report's snapshot could not be made");
-            ApiError::internal()
-        })?;
-        let snapshot = Arc::new(snapshot);
-        self.open.insert(name.clone(), snapshot.clone());
-        Ok((name, snapshot))
-    }
-
-    /// Forgets the snapshots of a report that was deleted or changed; a version that is still asked for is made again.
-    fn forget(&self, id: &str) {
-        let prefix = format!("{id}-");
-        for (name, _) in self.open.iter().filter(|(n, _)| n.starts_with(&prefix)) {
-            self.open.invalidate(name.as_ref());
-        }
-        tokio::task::block_in_place(|| {
-            for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-                if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                    let _ = std::fs::remove_file(entry.path());
-                }
-            }
-        });
+/// The caller as the owner of reports.
+fn owner_of(principal: &Principal) -> ApiResult<ReportOwner> {
+    match principal {
+        Principal::Admin(a) => Ok(ReportOwner {
+            kind: SessionKind::Admin,
+            name: a.name.clone(),
+            organization: a.organization.clone(),
+        }),
+        Principal::User(u) => Ok(ReportOwner {
+            kind: SessionKind::User,
+            name: u.name.clone(),
+            organization: u.organization.clone(),
+        }),
+        Principal::Nobody => Err(ApiError::unauthorised()),
     }
 }
 
-fn make(path: &Path, report: &SavedReport) -> Result<Snapshot, encke_reports::SnapshotError> {
-    if let Ok(snapshot) = Snapshot::open(path) {
-        return Ok(snapshot);
+/// The rows of Encke's own that somebody may read.
+fn scope_of(owner: &ReportOwner) -> Scope {
+    match owner.kind {
+        SessionKind::User => Scope::User(owner.name.clone()),
+        SessionKind::Admin if owner.organization.is_empty() => Scope::All,
+        SessionKind::Admin => Scope::Organization(owner.organization.clone()),
     }
-    let Some((template, columns)) = report.resolve() else {
-        return Err(encke_reports::SnapshotError::Damaged);
-    };
-    match report.data {
-        DataSet::Sample { size, seed } => {
-            encke_reports::write(
-                path,
-                &columns,
-                template.has_uid,
-                sample_rows(size, seed, PICTURES),
-            )?;
-        }
+}
+
+fn not_found(what: &'static str) -> impl Fn(StoreError) -> ApiError {
+    move |e| match e {
+        StoreError::NotFound => ApiError::not_found(format!("{what} not found")),
+        e => store_error(e),
     }
-    Snapshot::open(path)
 }

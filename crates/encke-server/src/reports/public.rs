@@ -1,7 +1,7 @@
 //! The pages that anybody with an API code may pull (reference `comet-data.md`).
 
-use super::{PICTURES, pictures};
-use crate::app::App;
+use super::{PICTURES, PICTURES_PATH, codes, endpoints, pictures, templates};
+use crate::app::{App, now};
 use crate::auth::find_admin;
 use axum::Router;
 use axum::body::Body;
@@ -9,13 +9,15 @@ use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use encke_api::ApiError;
 use encke_api::form::Form;
-use encke_reports::{Column, SavedReport, Template};
+use encke_reports::snapshot::{Changed, Snapshot};
+use encke_reports::{ColumnType, Shown};
 use encke_store::{ReportOwner, Scope, SessionKind, StoreError, StoredReport, StoredSession};
 use governor::clock::Clock as _;
 use serde::Serialize;
-use serde_json::{Value, json};
-use std::net::SocketAddr;
+use serde_json::json;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tower_http::compression::CompressionLayer;
 
@@ -29,11 +31,11 @@ const BASE: &str = "/data-backend/api/public";
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .route(
-            &format!("{BASE}/images/person/{{file}}"),
+            &format!("{PICTURES_PATH}/person/{{file}}"),
             get(pictures::of_person),
         )
         .route(
-            &format!("{BASE}/images/placeholder.svg"),
+            &format!("{PICTURES_PATH}/placeholder.svg"),
             get(pictures::placeholder),
         );
     for base in [
@@ -158,11 +160,13 @@ async fn answer(
     );
     h.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("if-none-match"),
+        HeaderValue::from_static("if-none-match, x-encke-snapshot"),
     );
     h.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("x-encke-snapshot, link, etag, retry-after"),
+        HeaderValue::from_static(
+            "x-encke-snapshot, link, etag, retry-after, x-ratelimit-limit, x-ratelimit-remaining",
+        ),
     );
     response
 }
@@ -177,9 +181,17 @@ fn number(text: Option<&String>, default: u64, what: &str) -> Result<u64, Refusa
     })
 }
 
+fn internal(what: &str, error: impl std::fmt::Display) -> Refusal {
+    tracing::error!(%error, "{what}");
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Internal error; the server's log has the details",
+    )
+}
+
 #[allow(clippy::too_many_arguments)]
 async fn serve(
-    app: &App,
+    app: &Arc<App>,
     peer: SocketAddr,
     method: &Method,
     headers: &HeaderMap,
@@ -202,57 +214,67 @@ async fn serve(
         .get("API_KEY")
         .filter(|c| c.len() == 160)
         .ok_or_else(unknown)?;
-    let failed = |e: StoreError| {
-        tracing::error!(error = %e, "a report could not be looked up");
-        Refusal::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Internal error; the server's log has the details",
-        )
-    };
-    let (stored, locale) = match app.store.report_by_code(&StoredSession::hash_of(code)).await {
+    let (stored, code) = match app.store.report_by_code(&StoredSession::hash_of(code)).await {
         Err(StoreError::NotFound) => return Err(unknown()),
-        r => r.map_err(failed)?,
+        r => r.map_err(|e| internal("a report could not be looked up", e))?,
     };
-    if let Err(wait) = app.reports.calls.check_key(&stored.owner) {
-        let left = wait.wait_time_from(governor::clock::DefaultClock::default().now());
-        let seconds = left.as_secs_f64().ceil().max(1.0);
-        return Err(Refusal(
-            StatusCode::TOO_MANY_REQUESTS,
-            "At most 10 calls a second are allowed; keep a copy of the rows".into(),
-            Some((header::RETRY_AFTER, format!("{seconds:.0}"))),
-        ));
-    }
-    if !may_serve(app, &stored.owner).await {
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            "The report's owner may not share it any more",
-        ));
-    }
-    let page = number(page.as_ref(), 0, "The page")?;
-    let size = number(rows.as_ref(), DEFAULT_ROWS, "The number of rows")?;
-    if size == 0 || size > MAX_ROWS {
-        return Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            format!("A page has 1 to {MAX_ROWS} rows"),
-        ));
+    if code.expires != 0 && code.expires <= now() {
+        return Err(unknown());
     }
     let origin = crate::http::origin(app, peer, headers, path);
     let scheme = headers.get("x-forwarded-proto").and_then(|v| v.to_str().ok());
     let scheme = scheme
         .filter(|s| app.config().trust_x_forwarded_for && ["http", "https"].contains(s))
         .unwrap_or("http");
-    let base = format!("{scheme}://{}", origin.authority);
-    write(
-        app,
+    let asked = Asked {
+        form: &form,
         headers,
-        &stored,
-        &locale,
-        &base,
-        &format!("{path}?{query}"),
+        client: origin.ip,
+        base: format!("{scheme}://{}", origin.authority),
+        request: format!("{path}?{query}"),
+        locale: code.locale,
         page,
-        size,
-    )
-    .await
+        rows,
+    };
+    let limited = app.reports.calls.check_key(&stored.owner);
+    let mut sent = 0;
+    let mut response = match &limited {
+        Err(wait) => {
+            let left = wait.wait_time_from(governor::clock::DefaultClock::default().now());
+            let seconds = left.as_secs_f64().ceil().max(1.0);
+            Refusal(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!(
+                    "At most {} calls a second are allowed; keep a copy of the rows",
+                    app.reports.calls_a_second
+                ),
+                Some((header::RETRY_AFTER, format!("{seconds:.0}"))),
+            )
+            .into_response()
+        }
+        Ok(_) if !codes::is_allowed(&code.addresses, origin.ip) => Refusal::new(
+            StatusCode::FORBIDDEN,
+            "The API_KEY may not be used from this address",
+        )
+        .into_response(),
+        Ok(_) => match answered(app, &stored, asked).await {
+            Ok((response, rows)) => {
+                sent = rows;
+                response
+            }
+            Err(refusal) => refusal.into_response(),
+        },
+    };
+    let left = limited.map_or(0, |state| state.remaining_burst_capacity());
+    let limit = app.reports.calls_a_second;
+    response
+        .headers_mut()
+        .insert("x-ratelimit-limit", HeaderValue::from(limit));
+    response
+        .headers_mut()
+        .insert("x-ratelimit-remaining", HeaderValue::from(left));
+    codes::note(app, &stored.id, origin.ip, response.status().as_u16(), sent);
+    Ok(response)
 }
 
 /// Whether the owner still exists and is not suspended.
@@ -274,15 +296,33 @@ async fn may_serve(app: &App, owner: &ReportOwner) -> bool {
         }
 }
 
-/// The answer, its fields in the published order; `results` holds the rows as they lie in the snapshot.
+/// A call with a valid code.
+struct Asked<'a> {
+    form: &'a Form,
+    headers: &'a HeaderMap,
+    client: IpAddr,
+    /// Scheme and host as the client sees them.
+    base: String,
+    /// Path and query.
+    request: String,
+    locale: String,
+    page: Option<String>,
+    rows: Option<String>,
+}
+
+/// The answer up to the rows, and after them; its fields in the published order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
+struct Head<'a> {
     report_name: &'a str,
-    column_types: Vec<Value>,
+    column_types: Vec<ColumnType>,
     column_names: Vec<&'a str>,
     column_keys: Vec<&'a str>,
-    results: &'a serde_json::value::RawValue,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tail<'a> {
     total_size: u64,
     page: u64,
     page_size: u64,
@@ -298,73 +338,143 @@ struct Answer<'a> {
     report_template_id: i64,
 }
 
-#[allow(clippy::too_many_arguments)]
-async fn write(
-    app: &App,
-    headers: &HeaderMap,
-    stored: &StoredReport,
-    locale: &str,
-    base: &str,
-    request: &str,
-    page: u64,
-    size: u64,
-) -> Result<Response, Refusal> {
-    let failed = |what: String| {
-        tracing::error!(report = %stored.id, what, "a report could not be served");
-        Refusal::new(
+/// A refusal that fits what went wrong with a report's rows. The words of a data source are for its owner alone.
+fn refusal(e: &ApiError) -> Refusal {
+    let owner = "The report's owner has to see to it: its template or data source";
+    match e.status {
+        404 | 400 => Refusal::new(StatusCode::FORBIDDEN, format!("{owner} is gone or was changed")),
+        502..=504 => Refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The report's data source does not answer now".into(),
+            Some((header::RETRY_AFTER, "60".into())),
+        ),
+        _ => Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Internal error; the server's log has the details",
-        )
-    };
-    let report: SavedReport = serde_json::from_str(&stored.body).map_err(|e| failed(e.to_string()))?;
-    let (template, columns): (&Template, Vec<&Column>) = report
-        .resolve()
-        .ok_or_else(|| failed("its template is gone".into()))?;
-    let (name, snapshot) = app
-        .reports
-        .snapshot(stored, &report)
-        .await
-        .map_err(|e| failed(e.message))?;
-    // The addresses in the rows depend on who asks, so they are part of what the tag stands for.
-    let asked = StoredSession::hash_of(&format!("{base}{request}"));
-    let etag = format!("\"{name}-{page}-{size}-{locale}-{}\"", &asked[..16]);
-    if headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|v| v.as_bytes() == etag.as_bytes())
-    {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+        ),
     }
-    let total = snapshot.rows;
-    let read = tokio::task::spawn_blocking(move || snapshot.page(page, size)).await;
-    let rows = read
-        .map_err(|e| failed(e.to_string()))?
-        .map_err(|e| failed(e.to_string()))?;
-    let rows = String::from_utf8(rows).map_err(|e| failed(e.to_string()))?;
-    let results = format!("[{}]", rows.replace(PICTURES, &format!("{base}{BASE}/images")));
-    let results = serde_json::value::RawValue::from_string(results).map_err(|e| failed(e.to_string()))?;
+}
+
+/// Whether a client has the answer already (RFC 9110, section 13.1.2): tags are compared weakly.
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let plain = |t: &str| t.trim().trim_start_matches("W/").to_string();
+    let sent = headers.get_all(header::IF_NONE_MATCH).iter();
+    sent.filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|tag| tag.trim() == "*" || plain(tag) == plain(etag))
+}
+
+async fn answered(
+    app: &Arc<App>,
+    stored: &StoredReport,
+    asked: Asked<'_>,
+) -> Result<(Response, u64), Refusal> {
+    let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
+    if !may_serve(app, &stored.owner).await {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "The report's owner may not share it any more",
+        ));
+    }
+    let page = number(asked.page.as_ref(), 0, "The page")?;
+    let size = number(asked.rows.as_ref(), DEFAULT_ROWS, "The number of rows")?;
+    if size == 0 || size > MAX_ROWS {
+        return Err(bad(format!("A page has 1 to {MAX_ROWS} rows")));
+    }
+    let since: Option<i64> = match asked.form.get("changedSince") {
+        None => None,
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| bad("changedSince is a time in milliseconds since 1970 in UTC".into()))?,
+        ),
+    };
+    let report = endpoints::parse(stored).map_err(|e| refusal(&e))?;
+    let found = templates::find(app, &stored.owner, report.template);
+    let template = found.await.map_err(|e| refusal(&e))?.template;
+    let insisted = asked
+        .headers
+        .get("x-encke-snapshot")
+        .and_then(|v| v.to_str().ok());
+    let (name, snapshot) = match asked.form.get("snapshot").or(insisted) {
+        Some(name) => {
+            let kept = app.reports.named(&stored.id, name);
+            let gone = "This snapshot is not kept any more: begin at page 0 without naming one";
+            (
+                name.to_string(),
+                kept.ok_or_else(|| Refusal::new(StatusCode::GONE, gone))?,
+            )
+        }
+        None => {
+            let found = app
+                .reports
+                .for_pull(app, stored, &report, asked.client, page == 0);
+            found.await.map_err(|e| refusal(&e))?
+        }
+    };
+    let changed =
+        match since {
+            None => None,
+            Some(since) => {
+                let (app, name, snapshot) = (app.clone(), name.clone(), snapshot.clone());
+                let found =
+                    tokio::task::spawn_blocking(move || app.reports.changed(&name, &snapshot, since)).await;
+                let found = found.map_err(|e| internal("a report could not be read", e))?;
+                let found = found.map_err(|e| refusal(&e))?;
+                Some(found.ok_or_else(|| {
+                    bad("The rows of this report do not tell when they were changed".into())
+                })?)
+            }
+        };
+    // The addresses in the answer depend on who asks, so they are part of what the tag stands for.
+    let hash = StoredSession::hash_of(&format!("{}{}{}", asked.base, asked.request, report.name));
+    let etag = format!("W/\"{name}-{page}-{size}-{}-{}\"", asked.locale, &hash[..16]);
+    if is_known(asked.headers, &etag) {
+        let response = (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
+        return Ok((response, 0));
+    }
+    let total = changed.as_ref().map_or(snapshot.rows, |c| c.rows());
     let last_page = total.div_ceil(size).saturating_sub(1);
-    let answer = Answer {
+    let columns = endpoints::named(
+        snapshot.description.columns.clone(),
+        &report,
+        &template,
+        &asked.locale,
+    );
+    let head = Head {
         report_name: &report.name,
-        column_types: columns
-            .iter()
-            .map(|c| serde_json::to_value(c.kind).unwrap_or_default())
-            .collect(),
-        column_names: columns.iter().map(|c| c.name(locale)).collect(),
-        column_keys: columns.iter().map(|c| c.key).collect(),
-        results: &results,
+        column_types: columns.iter().map(|c| c.kind).collect(),
+        column_names: columns.iter().map(|c| c.name.as_str()).collect(),
+        column_keys: columns.iter().map(|c| c.key.as_str()).collect(),
+    };
+    let first = report.sort.first();
+    let tail = Tail {
         total_size: total,
         page,
         page_size: size,
         last_page,
-        sort_field: None,
-        sort_direction: "asc",
-        locale,
-        pivot: false,
+        sort_field: first.map(|s| s.column.as_str()),
+        sort_direction: if first.is_some_and(|s| s.descending) {
+            "desc"
+        } else {
+            "asc"
+        },
+        locale: &asked.locale,
+        pivot: snapshot.description.pivot,
         curl: None,
-        api_key_request_url: format!("{base}{request}"),
+        api_key_request_url: format!("{}{}", asked.base, asked.request),
         report_template_id: template.id,
     };
-    let body = serde_json::to_vec(&answer).map_err(|e| failed(e.to_string()))?;
+    let print_error = |e| internal("a report could not be printed", e);
+    let head = serde_json::to_vec(&head).map_err(print_error)?;
+    let tail = serde_json::to_vec(&tail).map_err(print_error)?;
+    let pictures = has_pictures(&columns).then(|| format!("{}{PICTURES_PATH}", asked.base));
+    let read = tokio::task::spawn_blocking(move || {
+        body(&head, &snapshot, changed.as_deref(), page, size, pictures, &tail)
+    });
+    let body = read
+        .await
+        .map_err(|e| internal("a report could not be read", e))?;
+    let body = body.map_err(|e| internal("a report could not be read", e))?;
     let mut response = Response::new(Body::from(body));
     let h = response.headers_mut();
     let mut put = |name: header::HeaderName, value: &str| {
@@ -377,12 +487,50 @@ async fn write(
     put(header::ETAG, &etag);
     put(header::HeaderName::from_static("x-encke-snapshot"), &name);
     if page < last_page {
-        let query = request.split_once('?').map_or("", |(_, q)| q);
+        let query = asked.request.split_once('?').map_or("", |(_, q)| q);
+        let named = if asked.form.get("snapshot").is_some() {
+            String::new()
+        } else {
+            format!("&snapshot={name}")
+        };
         let next = format!(
-            "<{base}{BASE}/areports/run/{}/{size}/?{query}>; rel=\"next\"",
+            "<{}{BASE}/areports/run/{}/{size}/?{query}{named}>; rel=\"next\"",
+            asked.base,
             page + 1
         );
         put(header::LINK, &next);
     }
-    Ok(response)
+    let sent = total.saturating_sub(page.saturating_mul(size)).min(size);
+    Ok((response, sent))
+}
+
+fn has_pictures(columns: &[Shown]) -> bool {
+    columns.iter().any(|c| c.kind == ColumnType::ImageLink)
+}
+
+/// The answer's bytes: the fields before the rows, the rows as they lie in the snapshot, the fields after.
+fn body(
+    head: &[u8],
+    snapshot: &Snapshot,
+    changed: Option<&Changed>,
+    page: u64,
+    size: u64,
+    pictures: Option<String>,
+    tail: &[u8],
+) -> Result<Vec<u8>, encke_reports::snapshot::SnapshotError> {
+    let mut body = head[..head.len() - 1].to_vec();
+    body.extend_from_slice(b",\"results\":[");
+    let begin = body.len();
+    match changed {
+        None => snapshot.page(page, size, &mut body)?,
+        Some(changed) => snapshot.page_of(changed, page, size, &mut body)?,
+    }
+    if let Some(pictures) = pictures {
+        let rows = String::from_utf8_lossy(&body[begin..]).replace(PICTURES, &pictures);
+        body.truncate(begin);
+        body.extend_from_slice(rows.as_bytes());
+    }
+    body.extend_from_slice(b"],");
+    body.extend_from_slice(&tail[1..]);
+    Ok(body)
 }

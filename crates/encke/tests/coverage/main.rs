@@ -271,7 +271,7 @@ fn turn(e: &Endpoint) -> u8 {
         };
     }
     if is("destructive") || has(&["delete", "remove", "revoke", "abandon", "unlock"]) {
-        return if has(&["delete-user", "organization"]) {
+        return if has(&["delete-user", "organization", "reports/delete"]) {
             6
         } else {
             5
@@ -369,6 +369,17 @@ fn learn(world: &mut World, e: &Endpoint, answer: &answers::Answer) {
             text("URL").filter(|_| e.path.contains("regenerate-totp")),
         ),
         ("report", text("ReportID")),
+        (
+            "report source",
+            text("SourceID").filter(|_| e.path.contains("/reports/")),
+        ),
+        (
+            "report template",
+            made["Template"]
+                .as_i64()
+                .map(|n| n.to_string())
+                .filter(|_| e.path.ends_with("save-template")),
+        ),
         ("provider", {
             let first = made.as_object().and_then(|o| o.keys().next().cloned());
             first.filter(|_| {

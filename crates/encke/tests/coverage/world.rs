@@ -182,6 +182,11 @@ impl World {
                 self.facts.insert(fact, id.into());
             }
         }
+        if !north {
+            let made = self.server.call("/api/encke/v1/reports/save-sample", &[]);
+            self.facts
+                .insert("report", made["ReportID"].as_str().unwrap_or_default().into());
+        }
         let id = if north { "policy-north-29" } else { "policy-top-17" };
         let fields = [("PolicyID", id), ("Policy", policy.as_str())];
         let answer = self.server.call("/api/v1/admin/policies/set", &fields);
@@ -443,11 +448,7 @@ impl World {
             "TargetID" => self.connection(),
             "TargetDevice" => fact("device"),
             "NewsItem" => fact("news"),
-            "ReportID" if p.optional => return None,
-            "ReportID" => fact("report"),
-            "Locale" => "en_US".into(),
-            "Template" => "1001".into(),
-            "Columns" => return None,
+            _ if path.starts_with("/api/encke/v1/reports/") => return self.of_reports(e, p, &kind, north),
             "SourceID" if e.caller == Caller::User => fact("other item"),
             "Destination" | "DestinationID" | "DestinationId" => fact("vault"),
             "SourceID" | "ImportSourceID" => fact("item"),
@@ -530,6 +531,44 @@ impl World {
             "SharedStorageQuota" => json!({"Description": "Team", "LimitBytes": 1_000_000}).to_string(),
             "RemoveConfigFile" | "Force" | "AllowUnsafe" => "false".into(),
             _ => return self.by_type(e, p, &kind),
+        })
+    }
+
+    /// A value for a parameter of the report service.
+    fn of_reports(&self, e: &Endpoint, p: &Param, kind: &str, north: bool) -> Option<String> {
+        let fact = |name: &str| self.fact(name, north);
+        let is = |name: &str| e.path.ends_with(name);
+        Some(match p.name {
+            "ReportID" | "SourceID" if p.optional => return None,
+            "ReportID" => fact("report"),
+            "SourceID" if is("list-tables") => "sample".into(),
+            "SourceID" => fact("report source"),
+            "Locale" => "en_US".into(),
+            "Template" if is("save-template") => {
+                "{name: Persons, source: sample, table: persons, columns: [{key: lastName, type: STRING}]}"
+                    .into()
+            }
+            "Template" if is("delete-template") => fact("report template"),
+            "Template" => "1001".into(),
+            "Audience" => "none".into(),
+            "Parameter" => "status".into(),
+            "Columns" | "SourcePassword" | "Users" | "Admins" => return None,
+            "Report" if is("save") => return None,
+            "Report" => json!({"name": "Persons", "template": 1001, "columns": ["lastName"]}).to_string(),
+            "Source" => {
+                let path = self.server.work_dir.join("theirs.db");
+                let database = rusqlite::Connection::open(&path).unwrap();
+                database
+                    .execute_batch("CREATE TABLE IF NOT EXISTS t (n int)")
+                    .unwrap();
+                json!({"kind": "sqlite", "path": path}).to_string()
+            }
+            "FileName" => "persons.csv".into(),
+            "File" => "name,born\nAnna,2001-02-03\n".into(),
+            "Format" => "csv".into(),
+            "Expires" => "4000000000".into(),
+            "Addresses" => "127.0.0.1".into(),
+            _ => return self.by_type(e, p, kind),
         })
     }
 

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 pub mod authenticator;
 pub mod device;
+pub mod mariadb;
 pub mod postgres;
 pub mod services;
 pub mod stream;
