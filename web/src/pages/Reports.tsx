@@ -50,6 +50,9 @@ function CodeDialog({ report, close }: { report: SavedReport; close: () => void 
   const log = useQuery({
     queryKey: ['report-log', id],
     queryFn: () => call<LogEntry[]>(path('code-log'), { ReportID: id }),
+    // Calls come from elsewhere, without an event.
+    staleTime: 0,
+    refetchInterval: 5000,
   });
   const rotate = useMutation({
     mutationFn: () => call(path('rotate-code'), { ReportID: id }),
