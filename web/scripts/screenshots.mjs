@@ -96,7 +96,7 @@ try {
     about: ['/about', 'Running since'],
     me: ['/me', 'Security keys'],
     reports: ['/reports', 'Person Registrations'],
-    'report-new': ['/reports/new?template=1001', 'Horvat'],
+    'report-new': ['/reports/new?template=1001', 'Person ID'],
   };
   for (const [look, options] of Object.entries(LOOKS)) {
     const page = await openPage(browser, server, options);
