@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use support::fault::{Faults, Faulty};
-use support::{PASSWORD, Place, assert_same, noise};
+use support::{PASSWORD, Place, assert_same, check_data, noise};
 
 const LATER: i64 = 25;
 
@@ -44,13 +44,7 @@ fn prune(repo: &Repository, hours: i64) -> Result<(), RepoError> {
 }
 
 fn errors(repo: &Repository) -> Vec<String> {
-    let options = CheckOptions {
-        read_data: true,
-        ..CheckOptions::default()
-    };
-    repo.check(options, &Progress::default(), &Cancel::default())
-        .unwrap()
-        .errors
+    check_data(repo).errors
 }
 
 fn forget_oldest(repo: &Repository) -> Result<(), RepoError> {

@@ -4,19 +4,12 @@
 
 mod support;
 
-use encke_repo::{BackupOptions, Cancel, CheckOptions, NodeType, Progress, RepoError};
+use encke_repo::{BackupOptions, Cancel, NodeType, Progress, RepoError};
 use std::fs;
-use support::{Place, assert_same, make_everything, noise};
+use support::{Place, assert_same, check_data, make_everything, noise};
 
 fn assert_sound(repo: &encke_repo::Repository) {
-    let options = CheckOptions {
-        read_data: true,
-        ..CheckOptions::default()
-    };
-    let report = repo
-        .check(options, &Progress::default(), &Cancel::default())
-        .unwrap();
-    assert_eq!(report.errors, Vec::<String>::new());
+    assert_eq!(check_data(repo).errors, Vec::<String>::new());
 }
 
 #[test]

@@ -4,11 +4,11 @@
 
 mod support;
 
-use encke_repo::{BackupOptions, Cancel, CheckOptions, Id, Progress, PruneOptions, RepoError, Repository};
+use encke_repo::{BackupOptions, Cancel, Id, Progress, PruneOptions, RepoError, Repository};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use support::{PASSWORD, Place, assert_same, make_everything, noise};
+use support::{PASSWORD, Place, assert_same, check_data, make_everything, noise};
 
 /// Hours after which packs marked now may be deleted.
 const LATER: i64 = 25;
@@ -25,13 +25,7 @@ fn stored(place: &Place) -> u64 {
 }
 
 fn sound(repo: &Repository) {
-    let options = CheckOptions {
-        read_data: true,
-        ..CheckOptions::default()
-    };
-    let report = repo
-        .check(options, &Progress::default(), &Cancel::default())
-        .unwrap();
+    let report = check_data(repo);
     assert_eq!(report.errors, Vec::<String>::new());
     assert_eq!(report.unindexed_packs, 0);
 }

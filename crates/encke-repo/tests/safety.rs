@@ -5,13 +5,11 @@
 
 mod support;
 
-use encke_repo::{
-    BackupOptions, Cancel, CheckOptions, Overwrite, Progress, RepoError, Repository, RestoreOptions,
-};
+use encke_repo::{BackupOptions, Cancel, Overwrite, Progress, RepoError, Repository, RestoreOptions};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use support::{PASSWORD, Place, Warnings, assert_same, make_everything, noise, restore};
+use support::{PASSWORD, Place, Warnings, assert_same, check_data, make_everything, noise, restore};
 
 fn files_of(folder: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
@@ -28,13 +26,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn check(repo: &Repository) -> Vec<String> {
-    let options = CheckOptions {
-        read_data: true,
-        ..CheckOptions::default()
-    };
-    repo.check(options, &Progress::default(), &Cancel::default())
-        .unwrap()
-        .errors
+    check_data(repo).errors
 }
 
 #[test]

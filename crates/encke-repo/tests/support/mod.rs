@@ -5,8 +5,8 @@
 pub mod fault;
 
 use encke_repo::{
-    BackupOptions, BackupSummary, Cancel, InitOptions, Node, Overwrite, Progress, PruneOptions, PruneReport,
-    Repository, RestoreOptions, RestoreSummary, Snapshot,
+    BackupOptions, BackupSummary, Cancel, CheckOptions, CheckReport, InitOptions, Node, Overwrite, Progress,
+    PruneOptions, PruneReport, Repository, RestoreOptions, RestoreSummary, Snapshot,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,6 +19,16 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 pub const PASSWORD: &str = "correct horse";
+
+/// Checks everything there is, content too.
+pub fn check_data(repo: &Repository) -> CheckReport {
+    let options = CheckOptions {
+        read_data: true,
+        ..CheckOptions::default()
+    };
+    repo.check(options, &Progress::default(), &Cancel::default())
+        .unwrap()
+}
 
 /// A folder that goes away, with a repository in it.
 pub struct Place {
