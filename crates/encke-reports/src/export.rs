@@ -5,8 +5,8 @@ use crate::report::Shown;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::template::ColumnType;
 use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, TimeUnit, Type as Physical};
-use parquet::column::writer::ColumnWriter;
-use parquet::data_type::ByteArray;
+use parquet::column::writer::{ColumnWriter, ColumnWriterImpl};
+use parquet::data_type::{ByteArray, DataType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
@@ -315,6 +315,18 @@ fn to_parquet(
     Ok(())
 }
 
+/// Writes the values of a column whose cells may be empty.
+fn write_column<T: DataType>(
+    writer: &mut ColumnWriterImpl<'_, T>,
+    cells: impl Iterator<Item = Option<T::T>>,
+) -> Result<(), ExportError> {
+    let cells: Vec<Option<T::T>> = cells.collect();
+    let levels: Vec<i16> = cells.iter().map(|c| i16::from(c.is_some())).collect();
+    let values: Vec<T::T> = cells.into_iter().flatten().collect();
+    writer.write_batch(&values, Some(&levels), None)?;
+    Ok(())
+}
+
 fn write_group<W: Write + Send>(
     writer: &mut SerializedFileWriter<W>,
     rows: &[Vec<Cell>],
@@ -323,52 +335,25 @@ fn write_group<W: Write + Send>(
     let mut at = 0;
     while let Some(mut column) = group.next_column()? {
         let cells = || rows.iter().map(|r| r.get(at).unwrap_or(&Cell::Null));
-        let there = |values: Vec<bool>| -> Vec<i16> { values.into_iter().map(i16::from).collect() };
         match column.untyped() {
-            ColumnWriter::DoubleColumnWriter(w) => {
-                let values: Vec<Option<f64>> = cells().map(|c| c.text().parse().ok()).collect();
-                let levels = there(values.iter().map(Option::is_some).collect());
-                w.write_batch(
-                    &values.into_iter().flatten().collect::<Vec<_>>(),
-                    Some(&levels),
-                    None,
-                )?;
-            }
+            ColumnWriter::DoubleColumnWriter(w) => write_column(w, cells().map(|c| c.text().parse().ok()))?,
             ColumnWriter::Int32ColumnWriter(w) => {
                 let day = |c: &Cell| match c {
                     Cell::Int(ms) => i32::try_from(ms.div_euclid(DAY)).ok(),
                     _ => None,
                 };
-                let values: Vec<Option<i32>> = cells().map(day).collect();
-                let levels = there(values.iter().map(Option::is_some).collect());
-                w.write_batch(
-                    &values.into_iter().flatten().collect::<Vec<_>>(),
-                    Some(&levels),
-                    None,
-                )?;
+                write_column(w, cells().map(day))?;
             }
             ColumnWriter::Int64ColumnWriter(w) => {
                 let ms = |c: &Cell| match c {
                     Cell::Int(ms) => Some(*ms),
                     _ => None,
                 };
-                let values: Vec<Option<i64>> = cells().map(ms).collect();
-                let levels = there(values.iter().map(Option::is_some).collect());
-                w.write_batch(
-                    &values.into_iter().flatten().collect::<Vec<_>>(),
-                    Some(&levels),
-                    None,
-                )?;
+                write_column(w, cells().map(ms))?;
             }
             ColumnWriter::ByteArrayColumnWriter(w) => {
                 let text = |c: &Cell| (*c != Cell::Null).then(|| ByteArray::from(c.text().into_bytes()));
-                let values: Vec<Option<ByteArray>> = cells().map(text).collect();
-                let levels = there(values.iter().map(Option::is_some).collect());
-                w.write_batch(
-                    &values.into_iter().flatten().collect::<Vec<_>>(),
-                    Some(&levels),
-                    None,
-                )?;
+                write_column(w, cells().map(text))?;
             }
             _ => {}
         }

@@ -206,6 +206,15 @@ const TEMPLATE_COLUMNS: &str = "id, owner_kind, owner, organization, audience, v
 const USABLE: &str = "organization = ?3 AND (owner_kind = ?1 AND owner = ?2 OR audience = 'everyone'
     OR audience = 'admins' AND ?1 = 'admin')";
 
+/// `NotFound` when a statement touched nothing.
+fn found(touched: u64) -> StoreResult<()> {
+    if touched == 0 {
+        Err(StoreError::NotFound)
+    } else {
+        Ok(())
+    }
+}
+
 impl Store {
     /// Removes all reports and codes of an owner.
     ///
@@ -252,7 +261,7 @@ impl Store {
                  WHERE reports.owner_kind = ?2 AND reports.owner = ?3 AND reports.organization = ?4",
                 &params,
             )?;
-            if touched == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+            found(touched)
         })
         .await
     }
@@ -269,9 +278,7 @@ impl Store {
                 "DELETE FROM reports WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
                 &[P::Text(&id), kind, who, organization],
             )?;
-            if touched == 0 {
-                return Err(StoreError::NotFound);
-            }
+            found(touched)?;
             for table in ["report_codes", "report_shares", "report_calls"] {
                 tx.execute(&format!("DELETE FROM {table} WHERE report = ?1"), &[P::Text(&id)])?;
             }
@@ -372,7 +379,7 @@ impl Store {
                  (SELECT id FROM reports WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4)",
                 &[P::Text(&id), kind, who, organization],
             )?;
-            if touched == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+            found(touched)
         })
         .await
     }
@@ -396,7 +403,7 @@ impl Store {
                  (SELECT id FROM reports WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4)",
                 &[P::Text(&id), kind, who, organization, P::Int(expires), P::Text(&addresses)],
             )?;
-            if touched == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+            found(touched)
         })
         .await
     }
@@ -546,7 +553,7 @@ impl Store {
                     P::Text(&source.sealed),
                 ],
             )?;
-            if touched == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+            found(touched)
         })
         .await
     }
@@ -563,7 +570,7 @@ impl Store {
                 "DELETE FROM report_sources WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
                 &[P::Text(&id), kind, who, organization],
             )?;
-            if touched == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+            found(touched)
         })
         .await
     }
@@ -662,11 +669,7 @@ impl Store {
                     P::Text(&body),
                 ],
             )?;
-            if touched == 0 {
-                Err(StoreError::NotFound)
-            } else {
-                Ok(())
-            }
+            found(touched)
         })
         .await
     }
@@ -683,7 +686,7 @@ impl Store {
                 "DELETE FROM report_templates WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
                 &[P::Int(id), kind, who, organization],
             )?;
-            if touched == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+            found(touched)
         })
         .await
     }
