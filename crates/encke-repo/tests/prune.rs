@@ -225,9 +225,10 @@ fn prune_keeps_blobs_of_a_running_backup() {
     fs::write(place.src().join("other"), noise(5, 1_000_000)).unwrap();
     let repo = place.init();
     place.backup(&repo);
-    // What only a forgotten snapshot has, and is in no index yet: more than a pack.
-    let content = [noise(1, 3_000_000), noise(2, 40 << 20)].concat();
-    let old = stream(&repo, noise(1, 3_000_000), || {}).unwrap();
+    // What only a forgotten snapshot has, longer than the longest blob (8 MiB) so that the new file shares one wherever
+    // it is cut; and what is in no index yet: more than a pack.
+    let content = [noise(1, 12_000_000), noise(2, 40 << 20)].concat();
+    let old = stream(&repo, noise(1, 12_000_000), || {}).unwrap();
     let during = || {
         let other = place.open();
         other.delete_snapshots(&[old]).unwrap();
