@@ -141,6 +141,7 @@ fn vault(agent: &Agent, id: &str) -> AgentResult<DestinationConfig> {
 fn options(agent: &Agent) -> InitOptions {
     InitOptions {
         cache_dir: Some(agent.data_dir.join("cache")),
+        ..Default::default()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::index::{Index, Loaded, Location};
 use crate::keys::{self, KeyInfo};
 use crate::node::{Node, NodeType, Tree};
 use crate::pack::BlobType;
+use crate::polynomial::{DEGREE, degree, is_irreducible};
 use crate::snapshot::Snapshot;
 use encke_storage::{Backend, FileKind, StorageError};
 use parking_lot::{Mutex, RwLock};
@@ -41,6 +42,9 @@ struct ConfigFile {
 pub struct InitOptions {
     /// Folder for copies of index files, snapshots and trees of a repository that is not local.
     pub cache_dir: Option<PathBuf>,
+    /// For a new repository: the polynomial that files are cut by, of another repository so that both cut alike
+    /// (restic's `--copy-chunker-params`). Without it a random one. It must be irreducible and of degree 53.
+    pub polynomial: Option<u64>,
 }
 
 /// An open repository.
@@ -74,13 +78,17 @@ impl Repository {
             Err(StorageError::NotFound(_)) => {}
             Err(e) => return Err(e.into()),
         }
+        let polynomial = match options.polynomial {
+            Some(p) if degree(p) == DEGREE && is_irreducible(p) => p,
+            Some(p) => return Err(RepoError::Invalid(format!("{p:x} is not a polynomial to cut by"))),
+            None => crate::polynomial::random()
+                .map_err(|_| RepoError::Invalid("the system gives no random numbers".into()))?,
+        };
         backend.create()?;
         let master = Key::random()?;
         let own = keys::add(&*backend, &master, password)?.to_string();
         let mut id = [0; 32];
         random(&mut id)?;
-        let polynomial = crate::polynomial::random()
-            .map_err(|_| RepoError::Invalid("the system gives no random numbers".into()))?;
         let config = ConfigFile {
             version: 2,
             id: hex::encode(id),
@@ -124,7 +132,7 @@ impl Repository {
         }
         let polynomial = u64::from_str_radix(&config.chunker_polynomial, 16)
             .ok()
-            .filter(|&p| crate::polynomial::degree(p) == crate::polynomial::DEGREE)
+            .filter(|&p| degree(p) == DEGREE)
             .ok_or_else(|| RepoError::Damaged("config: the polynomial can not be used".into()))?;
         let cache = options
             .cache_dir

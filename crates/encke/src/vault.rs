@@ -156,6 +156,7 @@ fn open(args: &VaultArgs) -> anyhow::Result<Repository> {
     let backend = encke_storage::open(&args.repo)?;
     let options = InitOptions {
         cache_dir: args.cache_dir.clone(),
+        ..Default::default()
     };
     Repository::open(backend, &password(args)?, options).with_context(|| "the repository can not be opened")
 }

@@ -52,7 +52,12 @@ impl Place {
 
     pub fn init(&self) -> Repository {
         let backend = encke_storage::open(self.repo_path().to_str().unwrap()).unwrap();
-        Repository::init(backend, PASSWORD, InitOptions::default()).unwrap()
+        // Always the same, so that files are cut at the same places each time.
+        let options = InitOptions {
+            polynomial: Some(0x3d_a335_8b4d_c173),
+            ..Default::default()
+        };
+        Repository::init(backend, PASSWORD, options).unwrap()
     }
 
     pub fn open(&self) -> Repository {
