@@ -3,12 +3,18 @@
 use crate::Agent;
 use crate::error::{AgentError, AgentResult};
 use crate::jobs::{ENGINE_TAG, SOURCE_TAG};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use encke_api::live::FilePart;
 use encke_api::types::{StoredObject, VaultSnapshot};
-use encke_repo::{Id, Node, NodeType};
+use encke_repo::{FileReader, Id, Node, NodeType};
+use parking_lot::Mutex;
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Most entries of one listing.
 const MAX_ENTRIES: usize = 100_000;
@@ -105,6 +111,65 @@ pub(crate) fn stored_objects(
         .collect();
     sort(&mut objects);
     body(&objects)
+}
+
+/// Files kept ready for the next part.
+const MAX_READING: usize = 4;
+/// Most bytes of one part.
+const MAX_PART: u32 = 1024 * 1024;
+
+/// Files that are read part by part, the latest at the end.
+#[derive(Default)]
+pub(crate) struct Reading(Mutex<VecDeque<([String; 3], Arc<FileReader>)>>);
+
+/// A part of a file of a snapshot.
+pub(crate) fn read_file(
+    agent: &Agent,
+    destination: &str,
+    snapshot: &str,
+    path: &str,
+    offset: u64,
+    length: u32,
+) -> AgentResult<Value> {
+    consent(agent)?;
+    let repo = agent.vaults.open(agent, destination)?;
+    repo.load_index()?;
+    let key = [destination, snapshot, path].map(str::to_string);
+    let known = agent
+        .vaults
+        .reading
+        .0
+        .lock()
+        .iter()
+        .find(|(k, _)| *k == key)
+        .cloned();
+    let file = match known {
+        Some((_, file)) => file,
+        None => {
+            let node = repo.node_at(&repo.snapshot(snapshot)?, Path::new(path))?;
+            let file = Arc::new(FileReader::new(&repo, node)?);
+            let mut reading = agent.vaults.reading.0.lock();
+            if reading.len() >= MAX_READING {
+                reading.pop_front();
+            }
+            reading.push_back((key, file.clone()));
+            file
+        }
+    };
+    let data = file.read_at(&repo, offset, u64::from(length.min(MAX_PART)))?;
+    if offset.saturating_add(data.len() as u64) >= file.size() {
+        // It will hardly be asked for again.
+        agent
+            .vaults
+            .reading
+            .0
+            .lock()
+            .retain(|(_, f)| !Arc::ptr_eq(f, &file));
+    }
+    body(&FilePart {
+        size: file.size(),
+        data: STANDARD.encode(data),
+    })
 }
 
 pub(crate) fn filesystem(agent: &Agent, path: &str) -> AgentResult<Value> {

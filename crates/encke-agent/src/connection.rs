@@ -419,6 +419,18 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
             })
             .await
         }
+        Request::ReadFile {
+            destination,
+            snapshot,
+            path,
+            offset,
+            length,
+        } => {
+            blocking(agent, move |a| {
+                browse::read_file(a, &destination, &snapshot, &path, offset, length)
+            })
+            .await
+        }
         Request::BrowseFilesystem { path } => blocking(agent, move |a| browse::filesystem(a, &path)).await,
         Request::PingDestination { location } => blocking(agent, move |a| a.vaults.ping(a, &location)).await,
         Request::UpdateLoginPassword { password } => {

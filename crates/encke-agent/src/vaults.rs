@@ -30,6 +30,7 @@ const MAKING_TIME: Duration = Duration::from_secs(30);
 pub(crate) struct Vaults {
     open: Mutex<HashMap<String, Open>>,
     making: Mutex<()>,
+    pub(crate) reading: crate::browse::Reading,
 }
 
 /// An open vault.

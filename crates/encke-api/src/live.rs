@@ -293,6 +293,19 @@ pub enum Request {
         /// `subtree` of the parent object; empty for the snapshot's root.
         tree: String,
     },
+    /// A part of a file's content: [`FilePart`].
+    ReadFile {
+        /// Key in `Destinations`.
+        destination: String,
+        /// Snapshot id.
+        snapshot: String,
+        /// Full path inside the snapshot.
+        path: String,
+        /// Bytes to skip.
+        offset: u64,
+        /// Most bytes to answer.
+        length: u32,
+    },
     /// Entries of a folder on the device: array of `StoredObject`.
     BrowseFilesystem {
         /// Absolute path; empty for the root.
@@ -392,6 +405,15 @@ pub enum Upkeep {
 pub struct JobStarted {
     /// GUID of the job. It has been reported to the server before this reply.
     pub job_id: String,
+}
+
+/// A part of a file of a snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FilePart {
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// The part, in base64.
+    pub data: String,
 }
 
 /// Answer to [`LOGIN_PARAMETERS_PATH`].

@@ -7,6 +7,7 @@ use crate::gotext;
 use crate::id::Id;
 use crate::node::{Node, NodeType};
 use crate::pack::BlobType;
+use crate::range;
 use crate::repository::Repository;
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo,
@@ -247,34 +248,9 @@ impl Mount {
 
     fn read_at(&self, entry: &Entry, offset: u64, size: u64) -> Result<Vec<u8>, Errno> {
         let node = &entry.node;
-        let failed = |e| Self::failed(&node.name, &e);
-        let starts = entry.starts.get_or_init(|| {
-            let index = self.repo.index().read();
-            let mut end = 0;
-            let mut starts = vec![0];
-            for id in &node.content {
-                // A chunk that is not there is noticed when it is read.
-                end += index.find(BlobType::Data, id).map_or(0, |at| at.size());
-                starts.push(end);
-            }
-            starts
-        });
-        let end = offset.saturating_add(size).min(node.size);
-        let mut out = Vec::with_capacity(usize::try_from(end.saturating_sub(offset)).unwrap_or(0));
-        let first = starts.partition_point(|start| *start <= offset).saturating_sub(1);
-        for (number, id) in node.content.iter().enumerate().skip(first) {
-            let start = starts[number];
-            if start >= end {
-                break;
-            }
-            let chunk = self.chunk(id).map_err(failed)?;
-            let from = usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX);
-            let to = usize::try_from(end - start)
-                .unwrap_or(usize::MAX)
-                .min(chunk.len());
-            out.extend_from_slice(chunk.get(from..to).unwrap_or_default());
-        }
-        Ok(out)
+        let failed = |e: RepoError| Self::failed(&node.name, &e);
+        let starts = entry.starts.get_or_init(|| range::chunk_starts(&self.repo, node));
+        range::part(node, starts, offset, size, |id| self.chunk(id)).map_err(failed)
     }
 }
 

@@ -34,6 +34,8 @@ pub struct App {
     pub challenges: crate::webauthn::Challenges,
     /// Snapshots of reports, and how fast they may be asked for.
     pub reports: crate::reports::Reports,
+    /// What became of the server's copies of itself.
+    pub self_backup: crate::self_backup::SelfBackup,
     /// Devices on line.
     pub live: Registry,
     /// Devices that wait for an account.

@@ -6,6 +6,7 @@
 
 pub mod admins;
 pub mod app;
+mod archive;
 pub mod auth;
 pub mod console;
 pub mod events;
@@ -21,6 +22,7 @@ pub mod origin;
 pub mod policies;
 pub mod reference;
 pub mod reports;
+pub mod self_backup;
 pub mod shared_quotas;
 mod start;
 pub mod storage_role;

@@ -105,6 +105,7 @@ pub fn all_routes() -> Vec<Route> {
     let mut routes = Vec::new();
     routes.extend(crate::admins::routes());
     routes.extend(crate::auth::routes());
+    routes.extend(crate::events::routes());
     routes.extend(crate::groups::routes());
     routes.extend(crate::installation::routes());
     routes.extend(crate::jobs::routes());
@@ -114,6 +115,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::organizations::routes());
     routes.extend(crate::policies::routes());
     routes.extend(crate::reports::routes());
+    routes.extend(crate::self_backup::routes());
     routes.extend(crate::shared_quotas::routes());
     routes.extend(crate::storage_role::routes());
     routes.extend(crate::storage_templates::routes());
@@ -177,6 +179,7 @@ impl Server {
             used_codes: UsedCodes::default(),
             challenges: crate::webauthn::Challenges::default(),
             reports: crate::reports::Reports::new(&options.data_dir),
+            self_backup: crate::self_backup::SelfBackup::default(),
             data_dir: options.data_dir,
             live: Registry::default(),
             lobby: crate::installation::Lobby::default(),
@@ -205,6 +208,7 @@ impl Server {
         crate::jobs::start(&app);
         crate::storage_role::start(&app).await;
         tokio::spawn(crate::meta::keep_statistics(app.clone()));
+        crate::self_backup::start(&app);
         let listening = listeners
             .into_iter()
             .map(|(listener, tls)| tokio::spawn(listen(app.clone(), listener, tls)))

@@ -63,7 +63,6 @@ fn reason(area: &str, path: &str) -> &'static str {
         "external_auth_sources" => "log-in through LDAP or OpenID Connect is not available yet",
         "psa" => "PSA systems are not connected yet",
         "replication" => "replication is not available yet",
-        "self_backup" => "self-backup is not available yet",
         "update_campaigns" => "devices can not update themselves yet",
         "webhooks" => "webhooks are not available yet",
         _ => "this call is not available yet",

@@ -1,11 +1,12 @@
 //! Events: what happened, to what, by whom (reference, section 6). Written once, in the transaction of the change
 //! (DESIGN D8).
 
-use crate::Store;
 use crate::error::StoreResult;
 use crate::sql::{P, Sql};
+use crate::{Scope, Store};
 use encke_api::types::StreamableEvent;
 use serde_json::Value;
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -100,6 +101,49 @@ pub(crate) fn insert(sql: &mut dyn Sql, event: &Event) -> StoreResult<()> {
 }
 
 impl Store {
+    /// Hands over stored events, newest first: id, type and the whole `StreamableEvent` as JSON text. Only those before
+    /// an id, and of a span of time (Unix seconds, both ends included).
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn each_event<S, F>(
+        &self,
+        scope: &Scope,
+        before: i64,
+        since: i64,
+        until: i64,
+        mut state: S,
+        mut each: F,
+    ) -> StoreResult<S>
+    where
+        S: Send + 'static,
+        F: FnMut(&mut S, i64, i64, &str) -> ControlFlow<()> + Send + 'static,
+    {
+        let (all, organization) = match scope {
+            Scope::All => (true, String::new()),
+            Scope::Organization(id) => (false, id.clone()),
+            // Events belong to organizations.
+            Scope::User(_) => return Ok(state),
+        };
+        self.read(move |sql| {
+            let only = if all { "" } else { " AND organization = ?4" };
+            let mut params = vec![P::Int(before), P::Int(since), P::Int(until)];
+            if !all {
+                params.push(P::Text(&organization));
+            }
+            sql.query(
+                &format!(
+                    "SELECT id, type, body FROM events
+                     WHERE id < ?1 AND time >= ?2 AND time <= ?3{only} ORDER BY id DESC"
+                ),
+                &params,
+                &mut |row| Ok(each(&mut state, row.int(0)?, row.int(1)?, row.text(2)?)),
+            )?;
+            Ok(state)
+        })
+        .await
+    }
+
     /// Forgets stored events older than a time (Unix seconds).
     ///
     /// # Errors

@@ -36,7 +36,7 @@ pub use statistics::Note;
 pub use users::{NewProfile, ProfileChange, StoredProfile, UsersOf};
 
 use sql::{Sql, Tx};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -160,6 +160,23 @@ impl Store {
             Database::Sqlite(sqlite) => sqlite.writer.write(work).await,
             Database::Postgres(postgres) => postgres.writer.write(work).await,
         }
+    }
+
+    /// Writes a copy of the database as it is at one moment into a new file, while others go on reading and writing.
+    /// Without jobs their log is left out as well.
+    ///
+    /// # Errors
+    /// The file exists or can not be written, or the metadata is not in SQLite.
+    pub async fn copy_to(&self, target: PathBuf, without_jobs: bool) -> StoreResult<()> {
+        let Database::Sqlite(sqlite) = &self.database else {
+            return Err(StoreError::Invalid(
+                "The metadata is in PostgreSQL, whose own tools copy it (pg_dump)".into(),
+            ));
+        };
+        let sqlite = sqlite.clone();
+        tokio::task::spawn_blocking(move || sqlite.copy_to(&target, without_jobs))
+            .await
+            .map_err(|_| StoreError::Stopped)?
     }
 
     /// Everything that changes from now on. A receiver that lags more than the buffer gets an error and must start

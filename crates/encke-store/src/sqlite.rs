@@ -72,6 +72,20 @@ impl Sqlite {
         })
     }
 
+    /// See [`crate::Store::copy_to`].
+    pub(crate) fn copy_to(&self, target: &Path, without_jobs: bool) -> StoreResult<()> {
+        let name = target
+            .to_str()
+            .ok_or_else(|| StoreError::Invalid("The copy's name is not text".into()))?;
+        connect(&self.path, true)?.execute("VACUUM INTO ?1", [name])?;
+        if without_jobs {
+            let copy = Connection::open(target)?;
+            copy.execute_batch("DELETE FROM job_log; DELETE FROM jobs; VACUUM")?;
+            copy.close().map_err(|(_, e)| e)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn read<T>(&self, work: impl FnOnce(&mut dyn Sql) -> StoreResult<T>) -> StoreResult<T> {
         let reader = self.reader()?;
         self.read_with(reader, i64::MAX, work)

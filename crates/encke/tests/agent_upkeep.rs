@@ -473,3 +473,65 @@ fn disks_are_listed_as_the_system_tells() {
     });
     assert_eq!(disks.len(), present.count());
 }
+
+#[test]
+fn one_file_of_a_snapshot_is_downloaded_through_its_device() {
+    let server = Server::start();
+    let mut device = Device::start(&server, "laptop");
+    device.add_folder_vault(&server, "vault", &server.work_dir.join("vault"));
+    let folder = server.work_dir.join("folder");
+    fs::create_dir(&folder).unwrap();
+    // Several parts and chunks, and none of them alike.
+    let big: Vec<u8> = (0..3_000_000u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    fs::write(folder.join("big"), &big).unwrap();
+    fs::write(folder.join("empty"), "").unwrap();
+    device.add_item(&server, "item", "engine1/file", &json!({ "INCLUDE1": folder }));
+    let job = device.back_up(&server, "item", "vault");
+    let snapshot = job["SnapshotID"].as_str().unwrap();
+    let get = |who: (&str, &str), target: &str, name: &str| {
+        let path = folder.join(name);
+        let fields = [
+            ("Username", who.0),
+            ("AuthType", "Password"),
+            ("Password", who.1),
+            ("TargetID", target),
+            ("Destination", "vault"),
+            ("SnapshotID", snapshot),
+            ("Path", path.to_str().unwrap()),
+        ];
+        let url = format!("{}/api/encke/v1/snapshot/file", server.url);
+        let mut answer = support::http().post(url).send_form(fields).unwrap();
+        let content = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_vec()
+            .unwrap();
+        // A failure is an envelope.
+        let envelope = answer.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("application/json");
+        let status = envelope.then(|| serde_json::from_slice::<Value>(&content).unwrap()["Status"].clone());
+        (status.map_or(200, |s| s.as_u64().unwrap()), content)
+    };
+    let target = device.connection(&server);
+    for who in [(USER, PASSWORD), (support::ADMIN, support::ADMIN)] {
+        let (status, content) = get(who, &target, "big");
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&content));
+        assert!(content == big, "{} of {} bytes", content.len(), big.len());
+    }
+    assert_eq!(get((USER, PASSWORD), &target, "empty"), (200, Vec::new()));
+    assert_eq!(get((USER, PASSWORD), &target, "missing").0, 404);
+    assert_eq!(get((USER, PASSWORD), &target, "").0, 400, "a folder is no file");
+    let fields = [("TargetUser", "eve"), ("TargetPassword", PASSWORD)];
+    assert_eq!(server.call("/api/v1/admin/add-user", &fields)["Status"], 200);
+    assert_eq!(get(("eve", PASSWORD), &target, "big").0, 403, "not her device");
+    // The device's owner decides.
+    device.stop();
+    let shy = Device::start_with(&server, "shy", &["--no-filenames"]);
+    let target = shy.connection(&server);
+    assert_eq!(get((USER, PASSWORD), &target, "big").0, 403);
+}

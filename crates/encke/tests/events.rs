@@ -168,3 +168,42 @@ fn a_slow_reader_is_disconnected_and_memory_stays_bounded() {
     let mut fresh = signed_in(&server, "/api/v1/events/stream");
     assert_eq!(fresh.event()["TypeString"], "SEVT_META_HELLO");
 }
+
+#[test]
+fn what_was_changed_and_by_whom_is_answered_newest_first() {
+    let server = Server::start();
+    for name in ["alice", "bob", "carl"] {
+        add_user(&server, name);
+    }
+    let list = |fields: &[(&str, &str)]| server.call("/api/encke/v1/events/list", fields);
+    let names = |answer: &serde_json::Value| -> Vec<String> {
+        let events = answer["Events"].as_array().unwrap().iter();
+        events
+            .map(|e| e["ResourceID"].as_str().unwrap().to_string())
+            .collect()
+    };
+    let new = [("Types", "[4100]")];
+    let all = list(&new);
+    assert_eq!(names(&all), ["carl", "bob", "alice"]);
+    assert_eq!(all["Next"], 0);
+    let newest = &all["Events"][0];
+    assert_eq!(
+        (&newest["Actor"], &newest["TypeString"]),
+        (&json!("admin"), &json!("SEVT_ACCOUNT_NEW"))
+    );
+    // Page by page.
+    let page = list(&[new[0], ("Limit", "2")]);
+    assert_eq!(names(&page), ["carl", "bob"]);
+    let next = page["Next"].to_string();
+    let page = list(&[new[0], ("Limit", "2"), ("Before", &next)]);
+    assert_eq!(
+        (names(&page), &page["Next"]),
+        (vec!["alice".to_string()], &json!(0))
+    );
+    // By words, by person, by time.
+    assert_eq!(names(&list(&[new[0], ("Contains", "BO")])), ["bob"]);
+    assert!(names(&list(&[("Actor", "nobody")])).is_empty());
+    assert!(names(&list(&[("Until", "1")])).is_empty());
+    assert_eq!(list(&[("Limit", "0")])["Status"], 400);
+    assert_eq!(list(&[("Username", "")])["Status"], 403);
+}

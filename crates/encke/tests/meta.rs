@@ -315,3 +315,72 @@ fn an_uploaded_logo_is_shown_on_its_host_only() {
     );
     assert_eq!(bad["Status"], 400);
 }
+
+/// The copies in a folder, by name.
+fn copies(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<_> = listed.map(|e| e.path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_server_starts_from_the_copy_that_another_made_of_itself() {
+    let server = Server::start();
+    if std::env::var("ENCKE_TEST_STORE").is_ok_and(|kind| kind == "postgres") {
+        // Its own tools copy it; the server says so in its log.
+        return;
+    }
+    let start = || server.call("/api/v1/admin/self-backup/start", &[]);
+    assert_eq!(start()["Status"], 400, "there is no place for it yet");
+    let anna = [("TargetUser", "anna"), ("TargetPassword", "long enough")];
+    ok(&server.call("/api/v1/admin/add-user", &anna));
+    let folder = server.work_dir.join("copies");
+    let before = version(&server).unwrap();
+    let mut config = server.call(GET, &[]);
+    config["SelfBackup"]["Targets"] = json!([
+        { "Location": { "DestinationType": 1002, "LocalcopyPath": folder }, "EncryptionKey": "a key",
+          "RetentionPolicy": { "Mode": 802, "Ranges": [{ "Type": 900, "Jobs": 1 }] } },
+        { "Location": { "DestinationType": 1003 } },
+    ]);
+    ok(&server.call(SET, &[("Config", &config.to_string())]));
+    restarted(&server, &before);
+    ok(&start());
+    let state = until("both to end", || {
+        let state = version(&server)?["SelfBackup"].clone();
+        let ended = |n: usize| state[n]["LastRunEnd"].as_i64() > Some(0);
+        (ended(0) && ended(1)).then_some(state)
+    });
+    let first = copies(&folder);
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(state[0]["LastRunSuccess"], true, "{}", server.log());
+    let size = std::fs::metadata(&first[0]).unwrap().len();
+    assert_eq!(state[0]["LastRunSize"], size);
+    assert_eq!(state[1]["LastRunSuccess"], false, "there is no way to that place");
+
+    // Only who has the key can open it.
+    let unpack = |key: &str, to: &std::path::Path| -> bool {
+        let file = std::fs::File::open(&first[0]).unwrap();
+        let mut archive = zip::ZipArchive::new(file).unwrap();
+        (0..archive.len()).all(|n| {
+            let Ok(mut entry) = archive.by_index_decrypt(n, key.as_bytes()) else {
+                return false;
+            };
+            let target = to.join(entry.enclosed_name().unwrap());
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            std::io::copy(&mut entry, &mut std::fs::File::create(target).unwrap()).is_ok()
+        })
+    };
+    let nothing = server.work_dir.join("nothing");
+    std::fs::create_dir(&nothing).unwrap();
+    assert!(!unpack("a wrong key", &nothing));
+    let again = Server::start_from(|data_dir| assert!(unpack("a key", data_dir)));
+    assert_eq!(again.call("/api/v1/admin/list-users", &[]), json!(["anna"]));
+
+    // The next one takes the place of the first.
+    until("another copy", || {
+        ok(&start());
+        let now = copies(&folder);
+        (now.len() == 1 && now != first).then_some(())
+    });
+}

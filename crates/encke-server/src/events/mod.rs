@@ -1,6 +1,10 @@
 //! The event stream over WebSocket (reference, section 6.1): five text frames of credentials, one answer, then one
 //! frame an event.
 
+mod history;
+
+pub use history::routes;
+
 use crate::app::App;
 use crate::auth::{Principal, authenticate_fields};
 use crate::origin::Origin;

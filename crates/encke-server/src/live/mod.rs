@@ -4,6 +4,7 @@
 
 mod device;
 mod dispatcher;
+mod download;
 mod socket;
 mod upkeep;
 
@@ -13,6 +14,7 @@ pub(crate) use device::{check_description, register, still_right};
 #[must_use]
 pub fn routes() -> Vec<crate::table::Route> {
     let mut routes = dispatcher::routes();
+    routes.extend(download::routes());
     routes.extend(upkeep::routes());
     routes
 }
@@ -30,7 +32,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Frames waiting to be sent to one device; a device that reads slower is cut off.
@@ -60,6 +62,7 @@ pub struct Connection {
     /// Jobs that ran on the device when it connected.
     pub running_jobs: Vec<String>,
     pub(crate) closing: CancellationToken,
+    downloads: Arc<Semaphore>,
     outgoing: mpsc::Sender<Box<ServerMessage>>,
     open: Mutex<HashMap<u64, oneshot::Sender<DeviceReply>>>,
     next: AtomicU64,
@@ -78,6 +81,7 @@ impl Connection {
             info,
             running_jobs,
             closing: CancellationToken::new(),
+            downloads: download::room(),
             outgoing,
             open: Mutex::default(),
             next: AtomicU64::new(1),

@@ -40,7 +40,7 @@ params! {
 }
 
 /// The log files with their days, oldest first.
-fn files(data_dir: &Path) -> Vec<(i64, PathBuf)> {
+pub(crate) fn files(data_dir: &Path) -> Vec<(i64, PathBuf)> {
     let entries = std::fs::read_dir(data_dir.join(LOG_FOLDER))
         .into_iter()
         .flatten()

@@ -11,7 +11,7 @@ mod stats;
 pub(crate) use branding::logo;
 pub(crate) use config::listen_addresses;
 pub use logs::LOG_FOLDER;
-pub(crate) use logs::prune as prune_logs;
+pub(crate) use logs::{files as log_files, prune as prune_logs};
 pub(crate) use stats::keep as keep_statistics;
 
 use crate::app::{App, now, store_error};
@@ -64,6 +64,7 @@ pub async fn version_info(app: &App) -> ApiResult<ServerMetaVersionInfo> {
         server_license_feature_set: u32::MAX,
         configured_devices: devices,
         license_valid_until: NO_END,
+        self_backup: app.self_backup.statistics(),
         ..Default::default()
     })
 }

@@ -2,52 +2,16 @@
 //! JSON lines. Readable without this program.
 
 use crate::app::{App, now, store_error};
-use encke_api::constants::DESTINATIONTYPE_LOCALCOPY;
+use crate::archive::{Archive, failed, folder_of};
 use encke_api::types::{
     GroupPolicy, NewsEntry, Organization, SelfBackupExportOptions, SharedStorageQuota, UserGroup,
 };
 use encke_api::{ApiError, ApiResult};
 use encke_store::collections::Collected;
 use encke_store::{JobFilter, Scope, UsersOf};
-use serde::Serialize;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use zip::write::{FileOptions, SimpleFileOptions, ZipWriter};
-
-/// A ZIP file in the making. The first failure is kept and ends the work.
-struct Archive {
-    zip: ZipWriter<File>,
-    password: Option<String>,
-}
-
-impl Archive {
-    fn start(&mut self, name: &str) -> io::Result<()> {
-        let options = SimpleFileOptions::default()
-            .compression_method(zip::CompressionMethod::Deflated)
-            .large_file(true);
-        match &self.password {
-            None => self.zip.start_file(name, options)?,
-            Some(password) => {
-                let options: FileOptions<()> = options.with_aes_encryption(zip::AesMode::Aes256, password);
-                self.zip.start_file(name, options)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn document(&mut self, name: &str, document: &impl Serialize) -> io::Result<()> {
-        self.start(name)?;
-        serde_json::to_writer_pretty(&mut self.zip, document)?;
-        Ok(())
-    }
-
-    fn text(&mut self, name: &str, text: &str) -> io::Result<()> {
-        self.start(name)?;
-        self.zip.write_all(text.as_bytes())
-    }
-}
+use std::path::Path;
 
 /// A file name out of letters that every system takes; other bytes as `%xx`, so that no two names become one.
 fn file_name(name: &str) -> String {
@@ -63,75 +27,29 @@ fn file_name(name: &str) -> String {
         .collect()
 }
 
-fn failed(folder: &Path, e: &io::Error) -> ApiError {
-    ApiError::new(507, format!("The export to '{}' failed: {e}", folder.display()))
-}
-
-/// Writes the export under a name with the time in it; a file that is not whole never has that name.
+/// Writes the export under a name with the time in it. Answers its bytes.
 ///
 /// # Errors
 /// 400 for options that can not be met, 507 when the folder can not be written.
-pub(super) async fn export(
+pub(crate) async fn export(
     app: &App,
     options: &SelfBackupExportOptions,
     organization: &Organization,
-) -> ApiResult<()> {
+) -> ApiResult<u64> {
     let id = options.restrict_to_single_org_id.clone();
-    let location = &options.location;
-    if location.destination_type != DESTINATIONTYPE_LOCALCOPY {
-        return Err(ApiError::unsupported(
-            "an export goes to a folder of the server (Location of type 1002)",
-        ));
-    }
-    if options.encryption_key_format != 0 {
-        return Err(ApiError::bad_request(
-            "EncryptionKeyFormat must be 0, the key in clear",
-        ));
-    }
-    let folder = PathBuf::from(&location.localcopy_path);
-    if !folder.is_absolute() {
-        return Err(ApiError::bad_request("Location.LocalcopyPath must be absolute"));
-    }
-    let target = folder.join(format!("organization-{}-{}.zip", file_name(&id), now()));
-    let draft = target.with_extension("zip.new");
-    let (made, at) = (folder.clone(), draft.clone());
-    let created = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&made)?;
-        use std::os::unix::fs::OpenOptionsExt as _;
-        File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(at)
-    });
-    let file = created
+    let folder = folder_of(options)?;
+    let name = format!("organization-{}-{}.zip", file_name(&id), now());
+    let (at, key) = (folder.clone(), options.encryption_key.clone());
+    let created = tokio::task::spawn_blocking(move || Archive::create(&at, &name, &key));
+    let archive = created
         .await
         .map_err(|_| ApiError::internal())?
         .map_err(|e| failed(&folder, &e))?;
-    let archive = Archive {
-        zip: ZipWriter::new(file),
-        password: Some(options.encryption_key.clone()).filter(|k| !k.is_empty()),
-    };
-    let written = fill(app, archive, &id, organization, options.exclude_jobs_db, &folder).await;
-    let finished = match written {
-        Err(e) => Err(e),
-        Ok(archive) => {
-            let (from, to) = (draft.clone(), target.clone());
-            let ended = tokio::task::spawn_blocking(move || {
-                archive.zip.finish()?.sync_all()?;
-                std::fs::rename(from, to)
-            });
-            ended
-                .await
-                .map_err(|_| ApiError::internal())?
-                .map_err(|e| failed(&folder, &e))
-        }
-    };
-    if finished.is_err() {
-        let _ = tokio::fs::remove_file(&draft).await;
-    }
-    finished
+    let archive = fill(app, archive, &id, organization, options.exclude_jobs_db, &folder).await?;
+    tokio::task::spawn_blocking(move || archive.finish())
+        .await
+        .map_err(|_| ApiError::internal())?
+        .map_err(|e| failed(&folder, &e))
 }
 
 async fn collection<T: Collected>(
@@ -188,7 +106,7 @@ async fn fill(
     let (archive, jobs): (Archive, io::Result<()>) = app
         .store
         .each_job(&scope, JobFilter::All, state, |(archive, result), job| {
-            *result = writeln!(archive.zip, "{job}");
+            *result = archive.line(job);
             if result.is_ok() {
                 ControlFlow::Continue(())
             } else {

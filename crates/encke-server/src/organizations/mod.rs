@@ -274,10 +274,17 @@ async fn delete(app: Arc<App>, admin: Admin, call: Call<Delete>) -> ApiResult<En
 }
 
 async fn export(app: Arc<App>, _: Admin, call: Call<Export>) -> ApiResult<Envelope> {
-    let options = call.params.Options.0;
-    let organization = known(&app, &options.restrict_to_single_org_id)?;
-    export::export(&app, &options, &organization).await?;
+    export_of(&app, &call.params.Options.0).await?;
     Ok(done())
+}
+
+/// Writes what the organization of these options has into one file. Answers its bytes.
+///
+/// # Errors
+/// There is no such organization, the options can not be met, or the folder can not be written.
+pub(crate) async fn export_of(app: &App, options: &SelfBackupExportOptions) -> ApiResult<u64> {
+    let organization = known(app, &options.restrict_to_single_org_id)?;
+    export::export(app, options, &organization).await
 }
 
 /// The address that devices of an organization log in at.

@@ -77,10 +77,15 @@ pub struct World {
 }
 
 fn prepare(data_dir: &Path) {
-    configure(data_dir, |config| {
+    let copies_folder = data_dir.with_file_name("copies").display().to_string();
+    configure(data_dir, move |config| {
         // What is measured here is not how guessing is slowed down.
         config.login_protection.enabled = true;
         config.login_protection.failure_threshold = 1_000_000;
+        let mut copies = encke_api::types::SelfBackupTarget::default();
+        copies.location.destination_type = encke_api::constants::DESTINATIONTYPE_LOCALCOPY;
+        copies.location.localcopy_path = copies_folder;
+        config.self_backup.targets.push(copies);
         for (id, host) in [(NORTH, "north.test"), (SOUTH, "south.test"), (WEST, "west.test")] {
             let organization = config.organizations.entry(id.into()).or_default();
             organization.hosts.push(host.into());
@@ -276,6 +281,7 @@ impl World {
             ("rule", "rule-c5".into()),
             ("job", job["GUID"].as_str().unwrap().into()),
             ("snapshot", snapshot),
+            ("file", folder.join("letter.txt").display().to_string()),
             ("folder", folder.display().to_string()),
         ];
         self.facts.extend(facts);
@@ -483,7 +489,11 @@ impl World {
             "Path" if path.contains("run-restore") => {
                 self.server.work_dir.join("restored").display().to_string()
             }
+            "Path" if path == "/api/encke/v1/snapshot/file" => fact("file"),
             "Path" => fact("folder"),
+            "Types" => "[4100]".into(),
+            "Limit" => "3".into(),
+            "Actor" | "Contains" | "Until" | "Before" if path == "/api/encke/v1/events/list" => return None,
             "Paths" => "[]".into(),
             "UserNameFilter" => USER.into(),
             "MinSeverity" => "I".into(),

@@ -125,6 +125,11 @@ impl Server {
         )
     }
 
+    /// A server on data that is there already, with an administrator in it.
+    pub fn start_from(prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_with(prepare, None, false)
+    }
+
     fn start_with(prepare: impl FnOnce(&Path), disk: Option<u32>, is_first: bool) -> Self {
         let folder = TempDir::new().unwrap();
         let data_dir = folder.path().join("data");
