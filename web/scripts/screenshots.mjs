@@ -43,6 +43,11 @@ try {
     },
   });
   await server.call('/api/v1/admin/user-groups/new', { Name: 'Hospitals' });
+  const [bucket] = Object.keys(await server.call('/api/v1/admin/storage/list-buckets'));
+  await server.call('/api/v1/admin/squota/set-with-hash', {
+    SharedStorageQuotaID: PolicyID,
+    SharedStorageQuota: { Description: 'Branches', OrganizationID: '', LimitBytes: 2 ** 40 },
+  });
   const { ID: tenant } = await server.call('/api/v1/admin/organization/set', {
     Organization: { Name: 'North GmbH', Hosts: ['backup.north.example'] },
   });
@@ -92,6 +97,12 @@ try {
     settings: ['/settings', 'Protection of log-ins'],
     'settings-branding': ['/settings?tab=branding', 'Choose a logo'],
     'settings-mail': ['/settings?tab=mail', 'Sent by'],
+    quotas: ['/storage?tab=quotas', 'Branches'],
+    'bucket-rules': [`/storage?dialog=${bucket}`, 'The trash is empty'],
+    'settings-login': ['/settings?tab=login', 'External log-in'],
+    'settings-copies': ['/settings?tab=copies', 'Copies of the server'],
+    cluster: ['/cluster', 'Not supported by this server'],
+    audit: ['/audit', 'Added'],
     logs: ['/logs', 'lines, newest first'],
     about: ['/about', 'Running since'],
     me: ['/me', 'Security keys'],

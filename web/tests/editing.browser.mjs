@@ -3,40 +3,21 @@ import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { launchBrowser, openPage, PASSWORD, Server, signIn, until, watched } from './support.mjs';
+import { test } from 'node:test';
+import { actAs, openPage, PASSWORD, signIn, stage, until, watched } from './support.mjs';
 
 let server;
 let browser;
 
-before(async () => {
-  [server, browser] = await Promise.all([Server.start(), launchBrowser()]);
+stage(async (...both) => {
+  [server, browser] = both;
   await server.addUser('bert');
 });
 
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-async function as(user, run, options) {
-  const page = await openPage(browser, server);
-  try {
-    await watched(page, async () => {
-      await signIn(page, user);
-      await page.waitForURL((url) => url.pathname !== '/sign-in');
-      await run(page);
-    });
-    // Saved settings start the server anew, and the browser notes that it is away.
-    const away = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket/;
-    assert.deepEqual(
-      page.problems.filter((problem) => !(options?.restarts && away.test(problem))),
-      [],
-    );
-  } finally {
-    await page.context().close();
-  }
-}
+// Saved settings start the server anew, and the browser notes that it is away.
+const away = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket/;
+const as = (user, run, options) =>
+  actAs(browser, server, user, run, options?.restarts ? { expected: away } : {});
 
 const profileOf = async (name) =>
   (await server.call('/api/v1/admin/get-user-profile-and-hash', { TargetUser: name })).Profile;

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
-import { launchBrowser, openPage, Server, signIn, until, watched } from './support.mjs';
+import { test } from 'node:test';
+import { actAs, stage, until } from './support.mjs';
 
 const FILES = {
   'letter.txt': 'Dear comet,\n',
@@ -15,29 +15,14 @@ let server;
 let browser;
 let device;
 
-before(async () => {
-  [server, browser] = await Promise.all([Server.start(), launchBrowser()]);
+stage(async (...both) => {
+  [server, browser] = both;
   await server.addUser('anna');
   await server.addUser('bert');
   device = await server.addDevice('anna', { device: 'annas-laptop', files: FILES });
 });
 
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-async function as(user, run, options) {
-  const page = await openPage(browser, server, options);
-  try {
-    await signIn(page, user);
-    await page.getByRole('navigation', { name: 'Pages' }).waitFor({ state: 'attached' });
-    await watched(page, run);
-    assert.deepEqual(page.problems, []);
-  } finally {
-    await page.context().close();
-  }
-}
+const as = (user, run, options) => actAs(browser, server, user, run, options);
 
 const finished = (page) => page.locator('[data-status="5000"]').first().waitFor();
 

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { launchBrowser, openPage, Server, signIn, watched } from './support.mjs';
+import { openPage, PASSWORD, Server, signIn, stage, watched } from './support.mjs';
 
 const require = createRequire(import.meta.url);
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -16,12 +16,13 @@ let browser;
 let device;
 let job;
 let tenant;
+let bucket;
 let axe;
 /** Paths the console called. */
 const called = new Set();
 
-before(async () => {
-  [server, browser] = await Promise.all([Server.start(), launchBrowser()]);
+stage(async (...both) => {
+  [server, browser] = both;
   axe = await readFile(require.resolve('axe-core/axe.min.js'), 'utf8');
   await server.addUser('anna');
   await server.addUser('bert');
@@ -36,16 +37,16 @@ before(async () => {
     Organization: { Name: 'North GmbH', Hosts: ['backup.north.example'] },
   });
   tenant = made.ID;
+  [bucket] = Object.keys(await server.call('/api/v1/admin/storage/list-buckets'));
+  await server.call('/api/v1/admin/squota/set-with-hash', {
+    SharedStorageQuotaID: POLICY,
+    SharedStorageQuota: { Description: 'Branches', OrganizationID: '', LimitBytes: 2 ** 40 },
+  });
   await server.call('/api/v1/admin/admin-user/new', {
     TargetUser: 'second',
     TargetPassword: 'something long',
   });
   await server.call('/api/v1/admin/news/submit', { NewsContent: 'See https://status.example.org today' });
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.stop();
 });
 
 const folder = () => `/accounts/anna/vaults/${device.vault}`;
@@ -92,6 +93,12 @@ const adminPages = () => [
   ['/settings?tab=webhooks', 'No webhooks'],
   ['/settings?tab=branding', 'Choose a logo'],
   ['/settings?tab=document', 'AuthenticationRole'],
+  ['/storage?tab=quotas', 'Branches'],
+  [`/storage?dialog=${bucket}`, 'The trash is empty'],
+  ['/settings?tab=login', 'does not sign in by them yet'],
+  ['/settings?tab=copies', 'copies itself nowhere'],
+  ['/cluster', 'Not supported by this server'],
+  ['/audit', 'Added'],
   ['/logs', 'lines, newest first'],
   ['/about', 'Running since'],
   ['/me', 'Security keys'],
@@ -159,6 +166,45 @@ test('so does it in the dark', () =>
   ));
 
 test("every page of an end user passes axe's rules", () => walk('anna', userPages()));
+
+test("the pages before the others pass axe's rules", async () => {
+  await server.call('/api/v1/admin/add-user', {
+    TargetUser: 'fresh',
+    TargetPassword: PASSWORD,
+    RequirePasswordChange: 1,
+    StoreRecoveryCode: 1,
+  });
+  for (const colorScheme of ['light', 'dark']) {
+    const page = await openPage(browser, server, { colorScheme });
+    await watched(page, async () => {
+      await page.goto('/');
+      await page.getByLabel('User name').waitFor();
+      assert.deepEqual(await violations(page), []);
+      await signIn(page, 'fresh');
+      await page.getByRole('heading', { name: 'Choose a new password' }).waitFor();
+      assert.deepEqual(await violations(page), []);
+    });
+    await page.context().close();
+  }
+  const empty = await Server.start({ empty: true });
+  const page = await openPage(browser, empty);
+  try {
+    await page.goto('/');
+    await page.getByRole('button').first().waitFor();
+    assert.deepEqual(await violations(page), []);
+  } finally {
+    await page.context().close();
+    await empty.stop();
+  }
+});
+
+test("the pages of reports pass axe's rules", async () => {
+  await server.call('/api/encke/v1/reports/save-sample', { Size: 185, Seed: 1 });
+  await walk('admin', [
+    ['/reports', 'Person Registrations'],
+    ['/reports/new?template=1001', 'Person ID'],
+  ]);
+});
 
 test('every call of the console is published', async () => {
   const { paths } = JSON.parse(await readFile(path.join(here, '../../docs/api/openapi.json'), 'utf8'));

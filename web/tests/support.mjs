@@ -1,11 +1,13 @@
 // A real server, real devices and a real browser for the tests: own ports, own folders, gone at the end.
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import readline from 'node:readline';
+import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
@@ -232,6 +234,13 @@ async function fromFolder(context, server, folder) {
   );
 }
 
+/** The addresses of every published call, and of the two that are no form calls. */
+const published = new Set([
+  ...Object.keys(JSON.parse(readFileSync(path.join(here, '../../docs/api/openapi.json'), 'utf8')).paths),
+  '/api/v1/events/stream',
+  '/gen/logo.img',
+]);
+
 /** A page of its own context, which fails on anything that a page of ours must not do. */
 export async function openPage(browser, server, options = {}) {
   const context = await browser.newContext({ baseURL: server.url, ...options });
@@ -246,8 +255,10 @@ export async function openPage(browser, server, options = {}) {
     if (message.type() === 'error' && !expected) page.problems.push(`console: ${message.text()}`);
   });
   page.on('request', (request) => {
-    const { origin, protocol } = new URL(request.url());
+    const { origin, protocol, pathname } = new URL(request.url());
     if (protocol.startsWith('http') && origin !== server.url) page.problems.push(`request to ${origin}`);
+    const unknown = /^\/(api|gen)\//.test(pathname) && !published.has(pathname);
+    if (unknown) page.problems.push(`call of ${pathname}, which is not published`);
   });
   return page;
 }
@@ -263,6 +274,38 @@ export async function watched(page, run) {
       .catch(() => '');
     error.message += `\nat ${page.url()}, which shows:\n${shown}\n${page.problems.join('\n')}`;
     throw error;
+  }
+}
+
+/** A server and a browser for the tests of a file, which `prepare` gets before the first one. */
+export function stage(prepare) {
+  let server;
+  let browser;
+  before(async () => {
+    [server, browser] = await Promise.all([Server.start(), launchBrowser()]);
+    await prepare(server, browser);
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+}
+
+/** Lets somebody do something in a browser; nothing may have gone wrong at the end but for what is `expected`. */
+export async function actAs(browser, server, user, run, { expected = /^$/, ...options } = {}) {
+  const page = await openPage(browser, server, options);
+  try {
+    await watched(page, async () => {
+      await signIn(page, user);
+      await page.waitForURL((url) => url.pathname !== '/sign-in');
+      await run(page);
+    });
+    assert.deepEqual(
+      page.problems.filter((problem) => !expected.test(problem)),
+      [],
+    );
+  } finally {
+    await page.context().close();
   }
 }
 

@@ -89,6 +89,34 @@ export async function call<T>(path: string, fields: Fields = {}): Promise<T> {
   }
 }
 
+/** Calls what answers a file, and tells how many bytes have come. */
+export async function callFile(
+  path: string,
+  fields: Fields,
+  signal: AbortSignal,
+  progress: (bytes: number) => void,
+): Promise<Blob> {
+  const who = session();
+  if (!who) throw new ApiError(403, t('Not signed in'));
+  const all = { ...fields, Username: who.username, AuthType: 'SessionKey', SessionKey: who.key };
+  const response = await fetch(path, { method: 'POST', body: form(all), signal });
+  if (response.headers.get('Content-Type')?.startsWith('application/json')) {
+    throw errorOf(await response.json()) ?? new ApiError(500, t('The file could not be read'));
+  }
+  const reader = response.body?.getReader();
+  const parts: Blob[] = [];
+  let come = 0;
+  for (;;) {
+    const next = await reader?.read();
+    if (!next || next.done) break;
+    // A blob may lie on the disk, an array may not.
+    parts.push(new Blob([next.value]));
+    come += next.value.length;
+    progress(come);
+  }
+  return new Blob(parts);
+}
+
 /** Calls what answers text and not JSON, such as logs. */
 export async function callText(path: string, fields: Fields = {}): Promise<string> {
   const who = session();

@@ -29,6 +29,7 @@ export function staleKeys(type: string): string[] {
   if (type.startsWith('SEVT_POLICY_')) return ['policies', 'profiles', 'profile'];
   if (type.startsWith('SEVT_ACCOUNT_ADMIN_')) return ['admins', 'account'];
   if (type.startsWith('SEVT_USERGROUP_')) return ['groups', 'profiles'];
+  if (type.startsWith('SEVT_SQUOTA_')) return ['quotas'];
   if (type.startsWith('SEVT_TENANT_')) return ['tenants'];
   if (type.startsWith('SEVT_SERVER_')) return ['config', 'version', 'templates'];
   return [];

@@ -21,6 +21,7 @@ import type {
   RestoreOptions,
   SearchClause,
   ServerConfig,
+  SharedQuota,
   Snapshot,
   StorageTemplate,
   StoredObject,
@@ -204,6 +205,12 @@ export const templatesQuery = () =>
   });
 export const freeSpaceQuery = () => admin<FreeSpace>('free-space', 'storage/free-space');
 export const accountQuery = () => admin<AdminAccount>('account', 'account/properties');
+export const quotasQuery = () =>
+  queryOptions({
+    queryKey: ['quotas'],
+    queryFn: async () =>
+      (await call<{ Entries: Record<string, SharedQuota> }>('/api/v1/admin/squota/list-all')).Entries,
+  });
 export const newsQuery = () =>
   queryOptions({
     queryKey: ['news'],

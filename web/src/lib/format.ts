@@ -152,8 +152,12 @@ export function csv(rows: (string | number)[][]): string {
 }
 
 /** Hands a text to the browser as a file. */
-export function download(name: string, content: string, media = 'text/csv') {
-  const address = URL.createObjectURL(new Blob([content], { type: media }));
+export const download = (name: string, content: string, media = 'text/csv') =>
+  saveBlob(name, new Blob([content], { type: media }));
+
+/** Hands the reader a file. */
+export function saveBlob(name: string, content: Blob) {
+  const address = URL.createObjectURL(content);
   const link = document.createElement('a');
   link.href = address;
   link.download = name;

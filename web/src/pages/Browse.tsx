@@ -28,8 +28,10 @@ import {
 } from '../api/queries';
 import type { LiveConnection, Profile, Snapshot } from '../api/types';
 import { DangerButton } from '../components/Danger';
+import { FileDownload, type Wanted } from '../components/FileDownload';
+import { FindFile } from '../components/FindFile';
 import { FolderPicker } from '../components/FolderPicker';
-import { Down, Folder as FolderIcon } from '../components/icons';
+import { Down, Folder as FolderIcon, Search as SearchIcon } from '../components/icons';
 import { AnchorLink } from '../components/links';
 import { Actions, Empty, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
@@ -198,11 +200,21 @@ function Folder(props: {
   });
   const [chosen, setChosen] = useState<string[]>([]);
   const [restoring, setRestoring] = useState<string[] | null>(null);
+  const [wanted, setWanted] = useState<Wanted | null>(null);
   const objects = useFolder({ target, vault, snapshot: snapshot.Snapshot }, here);
   const toggle = (path: string) =>
     setChosen((old) => (old.includes(path) ? old.filter((p) => p !== path) : [...old, path]));
   return (
     <Stack gap="sm">
+      {wanted && (
+        <FileDownload
+          target={target}
+          vault={vault}
+          snapshot={snapshot.Snapshot}
+          file={wanted}
+          close={() => setWanted(null)}
+        />
+      )}
       {restoring && <RestoreDialog {...props} close={() => setRestoring(null)} paths={restoring} />}
       <Group justify="space-between" gap="xs">
         <Breadcrumbs separator="/" separatorMargin={4} className="crumbs">
@@ -255,7 +267,7 @@ function Folder(props: {
                     <Table.Th>{t('Name')}</Table.Th>
                     <Table.Th ta="right">{t('Size')}</Table.Th>
                     <Table.Th>{t('Changed')}</Table.Th>
-                    <Table.Th w={90}>
+                    <Table.Th w={190}>
                       <span className="unseen">{t('Restore')}</span>
                     </Table.Th>
                   </Table.Tr>
@@ -281,6 +293,16 @@ function Folder(props: {
                           <Time unix={object.mtime} />
                         </Table.Td>
                         <Table.Td ta="right">
+                          {object.type === 'file' && (
+                            <Button
+                              size="compact-xs"
+                              variant="subtle"
+                              aria-label={t('Download {name}', { name: object.name })}
+                              onClick={() => setWanted({ path, size: object.size })}
+                            >
+                              {t('Download')}
+                            </Button>
+                          )}
                           <Button
                             size="compact-xs"
                             variant="subtle"
@@ -309,11 +331,15 @@ function Folder(props: {
 }
 
 function Snapshots({
+  target,
+  vault,
   list,
   chosen,
   profile,
   choose,
 }: {
+  target: string;
+  vault: string;
   list: Snapshot[];
   chosen: Snapshot;
   profile: Profile;
@@ -321,6 +347,7 @@ function Snapshots({
 }) {
   const [item, setItem] = useParam('where');
   const [calendar, setCalendar] = useState(false);
+  const [finding, setFinding] = useState(false);
   const name = (source: string) => profile.Sources[source]?.Description ?? t('unknown item');
   const items = [...new Set(list.map((s) => s.Source))];
   const shown = useMemo(() => list.filter((s) => !item || s.Source === item), [list, item]);
@@ -360,7 +387,24 @@ function Snapshots({
         >
           {t('Calendar')}
         </Button>
+        <Button
+          variant="default"
+          size="sm"
+          leftSection={<SearchIcon size={14} />}
+          onClick={() => setFinding(true)}
+        >
+          {t('Find a file')}
+        </Button>
       </Group>
+      {finding && (
+        <FindFile
+          target={target}
+          vault={vault}
+          list={shown}
+          username={profile.Username}
+          close={() => setFinding(false)}
+        />
+      )}
       {calendar && (
         <Suspense>
           <SnapshotCalendar list={shown} chosen={chosen} choose={choose} />
@@ -431,7 +475,14 @@ export function Browse() {
               <Empty>{t('No snapshots yet. Run a backup into this vault first.')}</Empty>
             ) : (
               <>
-                <Snapshots list={list} chosen={chosen} profile={p} choose={choose} />
+                <Snapshots
+                  target={target}
+                  vault={vault}
+                  list={list}
+                  chosen={chosen}
+                  profile={p}
+                  choose={choose}
+                />
                 <Folder
                   key={chosen.Snapshot}
                   profile={p}

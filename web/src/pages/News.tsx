@@ -1,12 +1,62 @@
-import { Button, Group, Stack, Text, Textarea } from '@mantine/core';
+import { Alert, Button, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
 import { call } from '../api/client';
 import { isAdmin, newsQuery } from '../api/queries';
 import { DangerButton } from '../components/Danger';
-import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
+import { Empty, Failure, Loaded, Page, Section, Time } from '../components/parts';
 import { t } from '../i18n';
 import { NewsText } from './NewsText';
+
+/** A plain e-mail to everybody. */
+function Bulletin() {
+  const [subject, setSubject] = useState('');
+  const [text, setText] = useState('');
+  const send = useMutation({
+    mutationFn: () => call('/api/v1/admin/bulletin/submit', { Subject: subject, Content: text }),
+    onSuccess: () => {
+      setSubject('');
+      setText('');
+    },
+  });
+  const onSubmit = (event: FormEvent) => {
+    event.preventDefault();
+    send.mutate();
+  };
+  return (
+    <Section title={t('Bulletin')} help={t('A plain e-mail to all users who have an address.')}>
+      <form onSubmit={onSubmit}>
+        <Stack gap="xs" maw={760}>
+          <Failure error={send.error} />
+          {send.isSuccess && (
+            <Alert color="teal" variant="light" role="status">
+              {t('Handed over for delivery.')}
+            </Alert>
+          )}
+          <TextInput
+            label={t('Subject')}
+            required
+            value={subject}
+            onChange={(e) => setSubject(e.currentTarget.value)}
+          />
+          <Textarea
+            label={t('Text of the e-mail')}
+            autosize
+            minRows={3}
+            required
+            value={text}
+            onChange={(e) => setText(e.currentTarget.value)}
+          />
+          <Group justify="flex-end">
+            <Button type="submit" variant="default" loading={send.isPending}>
+              {t('Send to all users')}
+            </Button>
+          </Group>
+        </Stack>
+      </form>
+    </Section>
+  );
+}
 
 export function News() {
   const news = useQuery(newsQuery());
@@ -79,6 +129,7 @@ export function News() {
           );
         }}
       </Loaded>
+      {admin && <Bulletin />}
     </Page>
   );
 }

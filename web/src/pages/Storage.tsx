@@ -1,7 +1,7 @@
 import { Alert, Button, Group, Modal, Progress, Select, Stack, Tabs, Text } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
-import { useMemo, useState } from 'react';
+import { type ComponentType, useMemo, useState } from 'react';
 import { call } from '../api/client';
 import { freeSpaceQuery, templatesQuery, useBuckets, useProfiles, useTopLevel } from '../api/queries';
 import type { Bucket, StorageTemplate } from '../api/types';
@@ -13,6 +13,8 @@ import { Actions, Command, Failure, Loaded, Page, Tag, Time } from '../component
 import { t } from '../i18n';
 import { bytes, newId } from '../lib/format';
 import { useParam } from '../lib/search';
+import { BucketRules } from './storage/BucketRules';
+import { Quotas } from './storage/Quotas';
 
 type NewBucket = { NewBucketID: string; NewBucketKey: string };
 
@@ -42,6 +44,7 @@ function Buckets() {
   const buckets = useBuckets();
   const profiles = useProfiles();
   const client = useQueryClient();
+  const [dialog, setDialog] = useParam('dialog', { keep: true });
   const refresh = () => client.invalidateQueries({ queryKey: ['buckets'] });
   const add = useMutation({
     mutationFn: () => call<NewBucket>('/api/v1/admin/storage/register-bucket'),
@@ -115,11 +118,14 @@ function Buckets() {
     {
       key: 'actions',
       label: '',
-      width: 170,
+      width: 230,
       right: true,
       value: () => '',
       cell: ([id]) => (
         <Group gap={4} justify="flex-end" wrap="nowrap">
+          <Button size="compact-sm" variant="subtle" onClick={() => setDialog(id)}>
+            {t('Rules')}
+          </Button>
           <Button size="compact-sm" variant="subtle" onClick={() => measure.mutate(id)}>
             {t('Measure')}
           </Button>
@@ -149,6 +155,7 @@ function Buckets() {
   return (
     <Stack gap="md">
       <Space />
+      {buckets.data?.[dialog] && <BucketRules key={dialog} id={dialog} close={() => setDialog(null)} />}
       <Failure error={add.error ?? measure.error} />
       <Modal opened={add.data !== undefined} onClose={() => add.reset()} title={t('A new bucket')}>
         <Stack gap="sm">
@@ -406,25 +413,33 @@ function Templates() {
 }
 
 export function Storage() {
-  const [tab] = useParam('tab');
+  const [wanted] = useParam('tab');
   const navigate = useNavigate();
+  const tabs: [string, string, ComponentType][] = [
+    ['buckets', t('Buckets'), Buckets],
+    ['templates', t('Storage templates'), Templates],
+    ['quotas', t('Shared quotas'), Quotas],
+  ];
+  const tab = tabs.some(([key]) => key === wanted) ? wanted : 'buckets';
   return (
     <Page title={t('Storage')}>
       <Tabs
-        value={tab === 'templates' ? 'templates' : 'buckets'}
-        onChange={(next) => navigate({ to: '.', search: next === 'templates' ? { tab: 'templates' } : {} })}
+        value={tab}
+        onChange={(next) => navigate({ to: '.', search: next && next !== 'buckets' ? { tab: next } : {} })}
         keepMounted={false}
       >
-        <Tabs.List mb="sm">
-          <Tabs.Tab value="buckets">{t('Buckets')}</Tabs.Tab>
-          <Tabs.Tab value="templates">{t('Storage templates')}</Tabs.Tab>
+        <Tabs.List className="tabs" mb="sm">
+          {tabs.map(([key, label]) => (
+            <Tabs.Tab key={key} value={key}>
+              {label}
+            </Tabs.Tab>
+          ))}
         </Tabs.List>
-        <Tabs.Panel value="buckets">
-          <Buckets />
-        </Tabs.Panel>
-        <Tabs.Panel value="templates">
-          <Templates />
-        </Tabs.Panel>
+        {tabs.map(([key, , Tab]) => (
+          <Tabs.Panel key={key} value={key}>
+            <Tab />
+          </Tabs.Panel>
+        ))}
       </Tabs>
     </Page>
   );

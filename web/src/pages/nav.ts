@@ -3,7 +3,9 @@ import type { ComponentType } from 'react';
 import {
   Activity,
   Admins,
+  Audit,
   Chart,
+  Cluster,
   Database,
   Groups,
   History,
@@ -52,7 +54,13 @@ export function adminPages(topLevel: boolean): Part[] {
         { to: '/install', label: t('Add a device'), icon: Package },
         ...(topLevel ? [{ to: '/admins', label: t('Administrators'), icon: Admins }] : []),
         { to: '/settings', label: t('Settings'), icon: Settings },
-        ...(topLevel ? [{ to: '/logs', label: t('Logs'), icon: Logs }] : []),
+        ...(topLevel
+          ? [
+              { to: '/cluster', label: t('Replication and cluster'), icon: Cluster },
+              { to: '/logs', label: t('Logs'), icon: Logs },
+            ]
+          : []),
+        { to: '/audit', label: t('Audit'), icon: Audit },
         { to: '/about', label: t('About'), icon: Info },
       ],
     },

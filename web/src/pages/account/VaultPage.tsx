@@ -4,8 +4,16 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useNavigate, useParams } from '@tanstack/react-router';
 import { useMemo, useState } from 'react';
 import { call } from '../../api/client';
-import { base, isAdmin, providersQuery, useConnections, useEditProfile, useProfile } from '../../api/queries';
-import type { Profile, ProfileAndHash, Vault } from '../../api/types';
+import {
+  base,
+  isAdmin,
+  providersQuery,
+  quotasQuery,
+  useConnections,
+  useEditProfile,
+  useProfile,
+} from '../../api/queries';
+import type { Profile, ProfileAndHash, SharedQuota, Vault } from '../../api/types';
 import { type Field, Fields, read } from '../../components/Fields';
 import { Lines } from '../../components/Lines';
 import { AnchorLink } from '../../components/links';
@@ -94,9 +102,22 @@ function Test({ vault, target }: { vault: Vault; target: string | undefined }) {
   );
 }
 
-const limits = (): Field[] => [
+const limits = (quotas: Record<string, SharedQuota>): Field[] => [
   { path: 'StorageLimitEnabled', label: t('Limit the stored data'), kind: 'switch' },
   { path: 'StorageLimitBytes', label: t('Limit'), kind: 'gib' },
+  ...(Object.keys(quotas).length > 0
+    ? ([
+        {
+          path: 'StorageLimitID',
+          label: t('Shared quota'),
+          kind: 'select',
+          options: [
+            { value: '', label: t('None') },
+            ...Object.entries(quotas).map(([value, q]) => ({ value, label: q.Description || value })),
+          ],
+        },
+      ] as Field[])
+    : []),
 ];
 
 function Editor({
@@ -113,6 +134,7 @@ function Editor({
   back: () => void;
 }) {
   const [vault, setVault] = useState(first);
+  const quotas = useQuery({ ...quotasQuery(), enabled: isAdmin() });
   const edit = useEditProfile(profile.Username);
   const connections = useConnections();
   const target = anyConnection(connections.data ?? {}, profile.Username);
@@ -167,7 +189,7 @@ function Editor({
         )}
       </Section>
       <Section title={t('Limits and commands')}>
-        <Fields doc={vault} change={setVault} fields={limits()} />
+        <Fields doc={vault} change={setVault} fields={limits(quotas.data ?? {})} />
         <SimpleGrid cols={{ base: 1, sm: 2 }}>
           <Lines
             label={t('Commands before')}

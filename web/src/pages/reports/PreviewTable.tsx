@@ -38,7 +38,11 @@ export function PreviewTable({ report }: { report: Report | null }) {
   const right = (type: ColumnType) => (type === 'NUMBER' || type === 'AMOUNT' ? 'right' : undefined);
   return (
     <>
-      <Table.ScrollContainer minWidth={300} maxHeight="70vh">
+      <Table.ScrollContainer
+        minWidth={300}
+        maxHeight="70vh"
+        scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}
+      >
         <Table
           highlightOnHover
           verticalSpacing={4}

@@ -15,6 +15,9 @@ import { t } from '../../i18n';
 import { newId } from '../../lib/format';
 import { useParam } from '../../lib/search';
 
+import { ExternalLogin } from './ExternalLogin';
+import { SelfBackup } from './SelfBackup';
+
 type Props = { doc: ServerConfig; change: (next: ServerConfig) => void };
 
 const on = (path: string, label: string, help?: string): Field => ({ path, label, help, kind: 'switch' });
@@ -326,6 +329,8 @@ function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
       {tab === 'roles' && <Roles {...part} />}
       {tab === 'mail' && <Mail {...part} />}
       {tab === 'webhooks' && <Webhooks {...part} />}
+      {tab === 'login' && <ExternalLogin {...part} />}
+      {tab === 'copies' && <SelfBackup {...part} changed={changed} />}
       {tab === 'branding' && (
         <Section
           title={t('Branding')}
@@ -432,6 +437,8 @@ export function Settings() {
     ['roles', t('Roles')],
     ['mail', t('E-mail')],
     ['webhooks', t('Webhooks')],
+    ['login', t('External log-in')],
+    ['copies', t('Self-backup')],
     ['branding', t('Branding')],
     ['document', t('Document')],
   ];

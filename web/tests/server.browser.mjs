@@ -1,0 +1,189 @@
+// The server's own affairs, and what a device does for its vaults: by the console's buttons, seen to be done.
+import assert from 'node:assert/strict';
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { actAs, stage, until } from './support.mjs';
+
+const BIG = 'a line of a large file\n'.repeat(100_000);
+
+let server;
+let browser;
+let device;
+
+stage(async (...both) => {
+  [server, browser] = both;
+  await server.addUser('anna');
+  const files = { 'letter.txt': 'Dear comet,\n', 'big.txt': BIG };
+  device = await server.addDevice('anna', { device: 'annas-laptop', files });
+  await server.backup(device);
+});
+
+const as = (user, run, options) => actAs(browser, server, user, run, options);
+const button = (page, name) => page.getByRole('button', { name, exact: true });
+const vault = () => `/accounts/anna/vaults/${device.vault}`;
+
+for (const user of ['anna', 'admin']) {
+  test(`${user} finds a file in the snapshots and downloads it`, () =>
+    as(user, async (page) => {
+      await page.goto(vault());
+      await button(page, 'Find a file').click();
+      await page.getByLabel('Part of its name').fill('nothing like it');
+      await button(page, 'Find').click();
+      await page.getByText('No snapshot has such a file').waitFor();
+      await page.getByLabel('Part of its name').fill('BIG');
+      await button(page, 'Find').click();
+      await page
+        .getByRole('dialog')
+        .getByRole('link', { name: /big\.txt/ })
+        .click();
+      const get = button(page, 'Download big.txt');
+      await get.waitFor();
+      const [saved] = await Promise.all([page.waitForEvent('download'), get.click()]);
+      assert.equal(saved.suggestedFilename(), 'big.txt');
+      assert.equal(await readFile(await saved.path(), 'utf8'), BIG);
+    }));
+}
+
+for (const [item, kind] of [
+  ['Apply retention now', 4003],
+  ['Verify deeply', 4010],
+  ['Rebuild the index', 4009],
+  ['Remove old locks', 4004],
+]) {
+  test(`a vault is looked after: ${item}`, () =>
+    as('admin', async (page) => {
+      const before = new Set((await server.jobs()).map((job) => job.GUID));
+      await page.goto('/accounts/anna?tab=vaults');
+      await page.getByRole('button', { name: /^More for/ }).click();
+      await page.getByRole('menuitem', { name: item }).click();
+      const job = await until('the job to end', async () => {
+        const all = await server.jobs();
+        return all.find((j) => !before.has(j.GUID) && j.Status < 6000);
+      });
+      assert.deepEqual([job.Status, job.Classification], [5000, kind]);
+    }));
+}
+
+test('a bucket gets rules', () =>
+  as('admin', async (page) => {
+    await page.goto('/storage');
+    await button(page, 'Rules').first().click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('The trash is empty').waitFor();
+    await dialog.getByLabel('Most it may hold').fill('5');
+    await dialog.getByLabel('Keep deleted data for').fill('30');
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    const [bucket] = Object.keys(await server.call('/api/v1/admin/storage/list-buckets'));
+    const rules = await server.call('/api/encke/v1/bucket/rules', { BucketID: bucket });
+    assert.deepEqual(rules, { QuotaBytes: 5 * 2 ** 30, AppendOnly: false, TrashDays: 30 });
+  }));
+
+test('a deleted snapshot comes back out of the trash', async () => {
+  const { connection } = device;
+  const place = { TargetID: connection, DestinationID: device.vault };
+  const list = () =>
+    server.call('/api/v1/admin/dispatcher/request-vault-snapshots', {
+      TargetID: connection,
+      Destination: device.vault,
+    });
+  await server.backup(device);
+  const before = (await list()).Snapshots.map((s) => s.Snapshot).sort();
+  await server.call('/api/v1/admin/dispatcher/delete-snapshot', { ...place, SnapshotID: before[0] });
+  await until('the snapshot to go', async () => (await list()).Snapshots.length < before.length);
+  await as('admin', async (page) => {
+    const [bucket] = Object.keys(await server.call('/api/v1/admin/storage/list-buckets'));
+    await page.goto(`/storage?dialog=${bucket}`);
+    await button(page, 'Bring back since then').first().click();
+    await page.getByText(/(is|are) back/).waitFor();
+  });
+  await until('the snapshot to be back', async () => {
+    const now = (await list()).Snapshots.map((s) => s.Snapshot).sort();
+    return before.every((id) => now.includes(id));
+  });
+});
+
+test('accounts share a quota', () =>
+  as('admin', async (page) => {
+    await page.goto('/storage?tab=quotas');
+    await button(page, 'Add shared quota').click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Name').fill('Branches');
+    await dialog.getByLabel('Limit of all together').fill('100');
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('100 GiB').waitFor();
+    await page.goto(`${vault()}/edit`);
+    await page.getByRole('combobox', { name: 'Shared quota' }).click();
+    await page.getByRole('option', { name: 'Branches' }).click();
+    await button(page, 'Save').click();
+    const { Entries } = await server.call('/api/v1/admin/squota/list-all');
+    const [[id, quota]] = Object.entries(Entries);
+    assert.deepEqual([quota.Description, quota.LimitBytes], ['Branches', 100 * 2 ** 30]);
+    await until('the vault to join', async () => {
+      const { Profile } = await server.call('/api/v1/admin/get-user-profile-and-hash', {
+        TargetUser: 'anna',
+      });
+      return Profile.Destinations[device.vault].StorageLimitID === id;
+    });
+  }));
+
+test('what was changed is in the audit', () =>
+  as('admin', async (page) => {
+    await server.addUser('zacharias');
+    await page.goto('/audit');
+    await page.getByRole('link', { name: 'zacharias' }).waitFor();
+    await page.getByRole('combobox', { name: 'Changes of' }).click();
+    await page.getByRole('option', { name: 'Policy' }).click();
+    await page.getByText('Nothing was changed yet').waitFor();
+    await page.getByRole('combobox', { name: 'Changes of' }).click();
+    await page.getByRole('option', { name: 'Account', exact: true }).click();
+    await page.getByRole('link', { name: 'zacharias' }).click();
+    await page.waitForURL('**/accounts/zacharias');
+  }));
+
+test('the server copies itself to a folder', () =>
+  as(
+    'admin',
+    async (page) => {
+      const folder = path.join(server.folder, 'copies');
+      await page.goto('/settings?tab=copies');
+      await button(page, 'Add place').click();
+      await page.getByLabel('Folder on the server').fill(folder);
+      await page.getByLabel('Password of the file').fill('a key');
+      await button(page, 'Save').click();
+      await page.getByText('Unsaved changes').waitFor({ state: 'detached' });
+      await page.getByText('Not yet since the start').waitFor();
+      await button(page, 'Copy now').click();
+      await page.getByText('Done').waitFor();
+      const [name, ...others] = await readdir(folder);
+      assert.match(name, /^encke-server-0-\d+\.zip$/);
+      assert.deepEqual(others, []);
+    },
+    { expected: /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket/ },
+  ));
+
+test('what the server can not do is said plainly', () =>
+  as('admin', async (page) => {
+    await page.goto('/cluster');
+    await page.getByText('replication is not available yet').waitFor();
+    await page.goto('/settings?tab=login');
+    await page.getByText('log-in through LDAP or OpenID Connect is not available yet').waitFor();
+    await page.goto('/news');
+    await page.getByLabel('Subject').fill('Hello');
+    await page.getByLabel('Text of the e-mail').fill('All is well');
+    await button(page, 'Send to all users').click();
+    await page.getByText('e-mail is not available yet').waitFor();
+  }));
+
+test('an agent is ended from afar', () =>
+  as('admin', async (page) => {
+    await page.goto('/devices');
+    await page.getByRole('button', { name: 'More for annas-laptop' }).click();
+    await page.getByRole('menuitem', { name: 'End the agent' }).click();
+    await until('the device to be gone', async () => {
+      const live = await server.call('/api/v1/admin/dispatcher/list-active');
+      return Object.keys(live).length === 0;
+    });
+    await page.getByText('No device').first().waitFor();
+  }));
