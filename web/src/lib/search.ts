@@ -1,5 +1,6 @@
 // What a page shows stands in its address: search words, sorting, tabs, open dialogs.
 import { useNavigate, useSearch } from '@tanstack/react-router';
+import { useEffect } from 'react';
 
 export type Search = Partial<
   Record<
@@ -47,4 +48,12 @@ export function useParam(key: keyof Search, { keep = false } = {}): [string, (va
       },
     });
   return [search[key] ?? '', set];
+}
+
+/** Brings the chosen tab into sight where the row of tabs is wider than the screen. */
+export function useTabInSight(tab: string) {
+  useEffect(() => {
+    const chosen = document.querySelector(`.tabs [role=tab]${tab ? '[aria-selected=true]' : ''}`);
+    chosen?.scrollIntoView({ inline: 'center', block: 'nearest' });
+  }, [tab]);
 }

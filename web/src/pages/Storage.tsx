@@ -1,18 +1,30 @@
-import { Alert, Button, Group, Modal, Progress, Select, Stack, Tabs, Text } from '@mantine/core';
+import {
+  ActionIcon,
+  Alert,
+  Button,
+  Group,
+  Menu,
+  Modal,
+  Progress,
+  Select,
+  Stack,
+  Tabs,
+  Text,
+} from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import { type ComponentType, useMemo, useState } from 'react';
 import { call } from '../api/client';
 import { freeSpaceQuery, templatesQuery, useBuckets, useProfiles, useTopLevel } from '../api/queries';
 import type { Bucket, StorageTemplate } from '../api/types';
-import { DangerButton } from '../components/Danger';
+import { DangerButton, DangerDialog } from '../components/Danger';
 import { type Column, DataTable } from '../components/DataTable';
 import { type Field, Fields } from '../components/Fields';
-import { Plus } from '../components/icons';
+import { Dots, Plus } from '../components/icons';
 import { Actions, Command, Failure, Loaded, Page, Tag, Time } from '../components/parts';
 import { t } from '../i18n';
 import { bytes, newId } from '../lib/format';
-import { useParam } from '../lib/search';
+import { useParam, useTabInSight } from '../lib/search';
 import { BucketRules } from './storage/BucketRules';
 import { Quotas } from './storage/Quotas';
 
@@ -45,6 +57,7 @@ function Buckets() {
   const profiles = useProfiles();
   const client = useQueryClient();
   const [dialog, setDialog] = useParam('dialog', { keep: true });
+  const [doomed, setDoomed] = useState('');
   const refresh = () => client.invalidateQueries({ queryKey: ['buckets'] });
   const add = useMutation({
     mutationFn: () => call<NewBucket>('/api/v1/admin/storage/register-bucket'),
@@ -118,7 +131,7 @@ function Buckets() {
     {
       key: 'actions',
       label: '',
-      width: 230,
+      width: 120,
       right: true,
       value: () => '',
       cell: ([id]) => (
@@ -126,28 +139,19 @@ function Buckets() {
           <Button size="compact-sm" variant="subtle" onClick={() => setDialog(id)}>
             {t('Rules')}
           </Button>
-          <Button size="compact-sm" variant="subtle" onClick={() => measure.mutate(id)}>
-            {t('Measure')}
-          </Button>
-          <DangerButton
-            label={t('Delete')}
-            title={t('Delete bucket')}
-            text={
-              (users.get(id) ?? []).length > 0
-                ? t(
-                    'All data in it is deleted at once, though {names} still uses it. This can not be undone.',
-                    {
-                      names: (users.get(id) ?? []).join(', '),
-                    },
-                  )
-                : t('All data in it is deleted at once. This can not be undone.')
-            }
-            word={id.slice(0, 8)}
-            run={async () => {
-              await call('/api/v1/admin/storage/delete-bucket', { BucketID: id });
-              await refresh();
-            }}
-          />
+          <Menu position="bottom-end">
+            <Menu.Target>
+              <ActionIcon aria-label={t('More for {name}', { name: id })}>
+                <Dots size={16} />
+              </ActionIcon>
+            </Menu.Target>
+            <Menu.Dropdown>
+              <Menu.Item onClick={() => measure.mutate(id)}>{t('Measure')}</Menu.Item>
+              <Menu.Item color="red" onClick={() => setDoomed(id)}>
+                {t('Delete')}
+              </Menu.Item>
+            </Menu.Dropdown>
+          </Menu>
         </Group>
       ),
     },
@@ -155,6 +159,29 @@ function Buckets() {
   return (
     <Stack gap="md">
       <Space />
+      {doomed && (
+        <DangerDialog
+          opened
+          close={() => setDoomed('')}
+          title={t('Delete bucket')}
+          action={t('Delete')}
+          text={
+            (users.get(doomed) ?? []).length > 0
+              ? t(
+                  'All data in it is deleted at once, though {names} still uses it. This can not be undone.',
+                  {
+                    names: (users.get(doomed) ?? []).join(', '),
+                  },
+                )
+              : t('All data in it is deleted at once. This can not be undone.')
+          }
+          word={doomed.slice(0, 8)}
+          run={async () => {
+            await call('/api/v1/admin/storage/delete-bucket', { BucketID: doomed });
+            await refresh();
+          }}
+        />
+      )}
       {buckets.data?.[dialog] && <BucketRules key={dialog} id={dialog} close={() => setDialog(null)} />}
       <Failure error={add.error ?? measure.error} />
       <Modal opened={add.data !== undefined} onClose={() => add.reset()} title={t('A new bucket')}>
@@ -415,6 +442,7 @@ function Templates() {
 export function Storage() {
   const [wanted] = useParam('tab');
   const navigate = useNavigate();
+  useTabInSight(wanted);
   const tabs: [string, string, ComponentType][] = [
     ['buckets', t('Buckets'), Buckets],
     ['templates', t('Storage templates'), Templates],

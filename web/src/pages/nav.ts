@@ -56,7 +56,7 @@ export function adminPages(topLevel: boolean): Part[] {
         { to: '/settings', label: t('Settings'), icon: Settings },
         ...(topLevel
           ? [
-              { to: '/cluster', label: t('Replication and cluster'), icon: Cluster },
+              { to: '/cluster', label: t('Cluster'), icon: Cluster },
               { to: '/logs', label: t('Logs'), icon: Logs },
             ]
           : []),

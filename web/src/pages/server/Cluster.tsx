@@ -36,7 +36,11 @@ function Served<T>({
     return (
       <Alert color="blue" variant="light" title={t('Not supported by this server')}>
         <Stack gap={4}>
-          <Text size="sm">{t('The server says: {message}', { message: query.error.message })}</Text>
+          <Text size="sm">
+            {t('The server says: {message}', {
+              message: query.error.message.replace(/^Not supported by this server: /, ''),
+            })}
+          </Text>
           <Text size="sm">{instead}</Text>
         </Stack>
       </Alert>

@@ -13,7 +13,7 @@ import { Lines } from '../../components/Lines';
 import { Failure, Loaded, Page, Section } from '../../components/parts';
 import { t } from '../../i18n';
 import { newId } from '../../lib/format';
-import { useParam } from '../../lib/search';
+import { useParam, useTabInSight } from '../../lib/search';
 
 import { ExternalLogin } from './ExternalLogin';
 import { SelfBackup } from './SelfBackup';
@@ -424,6 +424,7 @@ export function Settings() {
   const topLevel = useTopLevel();
   const config = useQuery({ ...configQuery(), enabled: topLevel === true });
   const [wanted] = useParam('tab');
+  useTabInSight(wanted);
   const navigate = useNavigate();
   if (topLevel === false) {
     return (
