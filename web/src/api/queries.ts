@@ -1,5 +1,6 @@
 // What the pages ask for. End users get the twin of each administrator's call.
 import { queryOptions, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useMemo } from 'react';
 import { t } from '../i18n';
 import { ApiError, call } from './client';
 import { session } from './session';
@@ -40,6 +41,19 @@ export const useProfiles = (enabled = true) =>
     queryKey: ['profiles'],
     queryFn: () => call<Record<string, Profile>>('/api/v1/admin/list-users-full'),
   });
+
+/** How many accounts there are of each group, policy or tenant. */
+export function useAccountsBy(part: 'GroupID' | 'PolicyID' | 'OrganizationID') {
+  const { data } = useProfiles();
+  return useMemo(() => {
+    const out = new Map<string, number>();
+    for (const p of Object.values(data ?? {})) {
+      const id = p[part] ?? '';
+      out.set(id, (out.get(id) ?? 0) + 1);
+    }
+    return out;
+  }, [data, part]);
+}
 
 export const useProfile = (username: string, enabled = true) =>
   useQuery({

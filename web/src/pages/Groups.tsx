@@ -1,12 +1,12 @@
-import { Button, Group, Modal, MultiSelect, Stack, TextInput } from '@mantine/core';
+import { Button, Modal, MultiSelect, Stack, TextInput } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { type FormEvent, useMemo, useState } from 'react';
 import { call } from '../api/client';
-import { groupsQuery, useProfiles } from '../api/queries';
+import { groupsQuery, useAccountsBy, useProfiles } from '../api/queries';
 import type { UserGroup } from '../api/types';
-import { DangerButton } from '../components/Danger';
 import { type Column, DataTable } from '../components/DataTable';
+import { EntryActions } from '../components/EntryActions';
 import { Plus } from '../components/icons';
 import { Actions, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
@@ -86,14 +86,9 @@ function Editor({
 
 export function Groups() {
   const groups = useQuery(groupsQuery());
-  const profiles = useProfiles();
   const client = useQueryClient();
   const [dialog, setDialog] = useParam('dialog', { keep: true });
-  const members = useMemo(() => {
-    const out = new Map<string, number>();
-    for (const p of Object.values(profiles.data ?? {})) out.set(p.GroupID, (out.get(p.GroupID) ?? 0) + 1);
-    return out;
-  }, [profiles.data]);
+  const members = useAccountsBy('GroupID');
   const columns: Column<[string, UserGroup]>[] = [
     {
       key: 'name',
@@ -129,20 +124,15 @@ export function Groups() {
       right: true,
       value: () => '',
       cell: ([id, g]) => (
-        <Group gap={4} justify="flex-end" wrap="nowrap">
-          <Button size="compact-sm" variant="subtle" onClick={() => setDialog(id)}>
-            {t('Change')}
-          </Button>
-          <DangerButton
-            label={t('Delete')}
-            title={t('Delete group')}
-            text={t("The accounts of '{name}' stay, without a group.", { name: g.Name })}
-            run={async () => {
-              await call('/api/v1/admin/user-groups/delete', { GroupID: id });
-              await client.invalidateQueries({ queryKey: ['groups'] });
-            }}
-          />
-        </Group>
+        <EntryActions
+          change={() => setDialog(id)}
+          title={t('Delete group')}
+          text={t("The accounts of '{name}' stay, without a group.", { name: g.Name })}
+          run={async () => {
+            await call('/api/v1/admin/user-groups/delete', { GroupID: id });
+            await client.invalidateQueries({ queryKey: ['groups'] });
+          }}
+        />
       ),
     },
   ];

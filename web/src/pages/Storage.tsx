@@ -17,8 +17,9 @@ import { type ComponentType, useMemo, useState } from 'react';
 import { call } from '../api/client';
 import { freeSpaceQuery, templatesQuery, useBuckets, useProfiles, useTopLevel } from '../api/queries';
 import type { Bucket, StorageTemplate } from '../api/types';
-import { DangerButton, DangerDialog } from '../components/Danger';
+import { DangerDialog } from '../components/Danger';
 import { type Column, DataTable } from '../components/DataTable';
+import { EntryActions } from '../components/EntryActions';
 import { type Field, Fields } from '../components/Fields';
 import { Dots, Plus } from '../components/icons';
 import { Actions, Command, Failure, Loaded, Page, Tag, Time } from '../components/parts';
@@ -385,17 +386,12 @@ function Templates() {
       right: true,
       value: () => '',
       cell: (x) => (
-        <Group gap={4} justify="flex-end" wrap="nowrap">
-          <Button size="compact-sm" variant="subtle" onClick={() => setDialog(x.ID)}>
-            {t('Change')}
-          </Button>
-          <DangerButton
-            label={t('Delete')}
-            title={t('Delete storage template')}
-            text={t('Vaults made from it stay as they are.')}
-            run={() => store(list.filter((other) => other.ID !== x.ID))}
-          />
-        </Group>
+        <EntryActions
+          change={() => setDialog(x.ID)}
+          title={t('Delete storage template')}
+          text={t('Vaults made from it stay as they are.')}
+          run={() => store(list.filter((other) => other.ID !== x.ID))}
+        />
       ),
     },
   ];

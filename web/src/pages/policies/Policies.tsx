@@ -1,9 +1,8 @@
 import { Stack } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useRouter } from '@tanstack/react-router';
-import { useMemo } from 'react';
 import { call } from '../../api/client';
-import { policiesQuery, tenantsQuery, useProfiles, useTopLevel } from '../../api/queries';
+import { policiesQuery, tenantsQuery, useAccountsBy, useTopLevel } from '../../api/queries';
 import type { GroupPolicy } from '../../api/types';
 import { DangerButton } from '../../components/Danger';
 import { type Column, DataTable } from '../../components/DataTable';
@@ -14,16 +13,11 @@ import { plural, t } from '../../i18n';
 
 export function Policies() {
   const policies = useQuery(policiesQuery());
-  const profiles = useProfiles();
   const topLevel = useTopLevel();
   const tenants = useQuery({ ...tenantsQuery(), enabled: topLevel === true });
   const client = useQueryClient();
   const { history } = useRouter();
-  const users = useMemo(() => {
-    const out = new Map<string, number>();
-    for (const p of Object.values(profiles.data ?? {})) out.set(p.PolicyID, (out.get(p.PolicyID) ?? 0) + 1);
-    return out;
-  }, [profiles.data]);
+  const users = useAccountsBy('PolicyID');
   const columns: Column<[string, GroupPolicy]>[] = [
     {
       key: 'name',

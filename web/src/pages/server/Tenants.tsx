@@ -1,9 +1,9 @@
 import { Button, Modal, Stack, TagsInput, TextInput } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate, useRouter } from '@tanstack/react-router';
-import { type FormEvent, useMemo, useState } from 'react';
+import { type FormEvent, useState } from 'react';
 import { call } from '../../api/client';
-import { adminsQuery, tenantsQuery, useProfiles } from '../../api/queries';
+import { adminsQuery, tenantsQuery, useAccountsBy } from '../../api/queries';
 import type { Organization } from '../../api/types';
 import { DangerButton } from '../../components/Danger';
 import { type Column, DataTable } from '../../components/DataTable';
@@ -58,18 +58,10 @@ function Add({ close }: { close: () => void }) {
 export function Tenants() {
   const tenants = useQuery(tenantsQuery());
   const admins = useQuery(adminsQuery());
-  const profiles = useProfiles();
   const client = useQueryClient();
   const [dialog, setDialog] = useParam('dialog', { keep: true });
   const { history } = useRouter();
-  const users = useMemo(() => {
-    const out = new Map<string, number>();
-    for (const p of Object.values(profiles.data ?? {})) {
-      const id = p.OrganizationID ?? '';
-      out.set(id, (out.get(id) ?? 0) + 1);
-    }
-    return out;
-  }, [profiles.data]);
+  const users = useAccountsBy('OrganizationID');
   const columns: Column<[string, Organization]>[] = [
     {
       key: 'name',

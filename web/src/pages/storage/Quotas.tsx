@@ -6,8 +6,8 @@ import { useState } from 'react';
 import { call } from '../../api/client';
 import { quotasQuery, useProfiles } from '../../api/queries';
 import type { SharedQuota } from '../../api/types';
-import { DangerButton } from '../../components/Danger';
 import { type Column, DataTable } from '../../components/DataTable';
+import { EntryActions } from '../../components/EntryActions';
 import { Fields } from '../../components/Fields';
 import { Plus } from '../../components/icons';
 import { Actions, Failure, Loaded } from '../../components/parts';
@@ -118,20 +118,15 @@ export function Quotas() {
       right: true,
       value: () => '',
       cell: ([id]) => (
-        <Group gap={4} justify="flex-end" wrap="nowrap">
-          <Button size="compact-sm" variant="subtle" onClick={() => setDialog(id)}>
-            {t('Change')}
-          </Button>
-          <DangerButton
-            label={t('Delete')}
-            title={t('Delete shared quota')}
-            text={t('The vaults under it have no limit of it any more.')}
-            run={async () => {
-              await call('/api/v1/admin/squota/delete', { SharedStorageQuotaID: id });
-              await client.invalidateQueries({ queryKey: ['quotas'] });
-            }}
-          />
-        </Group>
+        <EntryActions
+          change={() => setDialog(id)}
+          title={t('Delete shared quota')}
+          text={t('The vaults under it have no limit of it any more.')}
+          run={async () => {
+            await call('/api/v1/admin/squota/delete', { SharedStorageQuotaID: id });
+            await client.invalidateQueries({ queryKey: ['quotas'] });
+          }}
+        />
       ),
     },
   ];
