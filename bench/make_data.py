@@ -3,7 +3,9 @@
 
 usage: make_data.py small  FOLDER FILES MEGABYTES   many small files of program-like text and some binary ones
        make_data.py large  FOLDER MEGABYTES         two files: one like a database, one that does not compress
-       make_data.py change FOLDER                   appends a line to every 100th file
+       make_data.py image  FOLDER MEGABYTES         a disk image, half of it zeros that take room
+       make_data.py change FOLDER                   changes 1 %: a line more in every 100th file, or, where there are
+                                                    fewer files, other bytes in every 100th stretch of 256 KiB
 """
 
 import os
@@ -11,6 +13,8 @@ import random
 import sys
 
 POOL_BYTES = 8 << 20
+# Bytes written over at each place where a large file is changed.
+CHANGED = 256 << 10
 
 
 def pool(rng):
@@ -70,13 +74,35 @@ def large(folder, megabytes):
             out.write(rng.randbytes(1 << 20))
 
 
+def image(folder, megabytes):
+    """Stretches of text, of content that does not compress and of zeros, as on a file system that was in use."""
+    rng = random.Random(20260103)
+    source = pool(rng)
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/disk.img", "wb") as out:
+        left = megabytes
+        while left > 0:
+            length = min(left, rng.randint(4, 32))
+            for _ in range(length // 2):
+                out.write(text(rng, source, 1 << 20) if rng.random() < 0.5 else rng.randbytes(1 << 20))
+            out.write(bytes((length - length // 2) << 20))
+            left -= length
+
+
 def change(folder):
     paths = sorted(os.path.join(d, f) for d, _, files in os.walk(folder) for f in files)
-    for path in paths[::100]:
-        with open(path, "ab") as out:
-            out.write(b"one line more\n")
+    if len(paths) >= 100:
+        for path in paths[::100]:
+            with open(path, "ab") as out:
+                out.write(b"one line more\n")
+        return
+    for path in paths:
+        with open(path, "r+b") as out:
+            for at in range(0, os.path.getsize(path), 100 * CHANGED):
+                out.seek(at)
+                out.write(os.urandom(CHANGED))
 
 
 if __name__ == "__main__":
     kind, folder, *rest = sys.argv[1:]
-    {"small": small, "large": large, "change": change}[kind](folder, *map(int, rest))
+    {"small": small, "large": large, "image": image, "change": change}[kind](folder, *map(int, rest))

@@ -30,6 +30,7 @@ pub use install::{UNIT_FOLDER, install, uninstall};
 pub use lobby::wait_in_lobby;
 pub use register::{Registration, register, register_by_token};
 pub use settings::{Settings, default_data_dir};
+pub use throttle::Throttled;
 pub use vaults::{VaultAccess, vault_access};
 
 use encke_api::constants::{JOB_CLASSIFICATION_BACKUP, SETTING_ENFORCED_OFF, SETTING_ENFORCED_ON};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A vault that keeps to a speed.
-pub(crate) struct Throttled {
+pub struct Throttled {
     inner: Arc<dyn Backend>,
     bytes_per_second: f64,
     /// When everything that was sent or fetched so far may have taken place.
@@ -20,7 +20,8 @@ pub(crate) struct Throttled {
 
 impl Throttled {
     /// Limits to bytes each second; at 0 or below there is no limit.
-    pub(crate) fn over(inner: Arc<dyn Backend>, bytes_per_second: i64, cancel: &Cancel) -> Arc<dyn Backend> {
+    #[must_use]
+    pub fn over(inner: Arc<dyn Backend>, bytes_per_second: i64, cancel: &Cancel) -> Arc<dyn Backend> {
         if bytes_per_second <= 0 {
             return inner;
         }

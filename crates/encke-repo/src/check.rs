@@ -100,10 +100,20 @@ impl Repository {
         errors.extend(keys::damaged(self.backend())?);
         let (snapshots, damaged) = self.snapshots_with_damage()?;
         errors.extend(damaged);
-        let mut seen = IdSet::default();
-        for snapshot in &snapshots {
-            self.check_tree(snapshot.tree, &mut seen, cancel, &mut errors)?;
-        }
+        let roots: Vec<Id> = snapshots.iter().map(|s| s.tree).collect();
+        let found = Mutex::new(Vec::new());
+        self.walk_trees(&roots, cancel, &|id, tree| {
+            let wrong = match tree {
+                Ok(tree) => self.check_tree(id, &tree),
+                Err(e) => vec![format!("tree {id}: {e}")],
+            };
+            if !wrong.is_empty() {
+                found.lock().extend(wrong);
+            }
+        })?;
+        let mut wrong = found.into_inner();
+        wrong.sort_unstable();
+        errors.extend(wrong);
         let mut read_packs = 0;
         if options.read_data {
             let mut readable: Vec<(Id, u64)> = packs
@@ -140,58 +150,41 @@ impl Repository {
         (packs, errors)
     }
 
-    fn check_tree(
-        &self,
-        root: Id,
-        seen: &mut IdSet,
-        cancel: &Cancel,
-        errors: &mut Vec<String>,
-    ) -> RepoResult<()> {
-        let mut waiting = vec![root];
-        while let Some(id) = waiting.pop() {
-            if cancel.is_cancelled() {
-                return Err(RepoError::Cancelled);
-            }
-            if !seen.insert(id) {
-                continue;
-            }
-            let tree: Tree = match self.tree(&id) {
-                Ok(tree) => tree,
-                Err(e) => {
-                    errors.push(format!("tree {id}: {e}"));
-                    continue;
+    /// What is wrong with a folder's listing.
+    fn check_tree(&self, id: &Id, tree: &Tree) -> Vec<String> {
+        let mut errors = Vec::new();
+        let index = self.index().read();
+        for node in &tree.nodes {
+            let name = String::from_utf8_lossy(&node.name);
+            match node.kind {
+                NodeType::Dir if node.subtree.is_none() => {
+                    errors.push(format!("tree {id}: folder '{name}' has no listing"));
                 }
-            };
-            let index = self.index().read();
-            for node in tree.nodes {
-                let name = String::from_utf8_lossy(&node.name);
-                match node.kind {
-                    NodeType::Dir => match node.subtree {
-                        Some(subtree) => waiting.push(subtree),
-                        None => errors.push(format!("tree {id}: folder '{name}' has no listing")),
-                    },
-                    NodeType::File => {
-                        let mut size = 0;
-                        for blob in &node.content {
-                            match index.find(BlobType::Data, blob) {
-                                Some(at) => size += at.size(),
-                                None => {
-                                    errors.push(format!("tree {id}: file '{name}': blob {blob} is missing"));
-                                }
+                NodeType::File => {
+                    let (mut size, mut whole) = (0, true);
+                    for blob in &node.content {
+                        match index.find(BlobType::Data, blob) {
+                            Some(at) => {
+                                size += at.size();
+                                whole &= index.has(BlobType::Data, blob);
+                            }
+                            None => {
+                                whole = false;
+                                errors.push(format!("tree {id}: file '{name}': blob {blob} is missing"));
                             }
                         }
-                        if size != node.size && node.content.iter().all(|b| index.has(BlobType::Data, b)) {
-                            errors.push(format!(
-                                "tree {id}: file '{name}' has {size} bytes, not {}",
-                                node.size
-                            ));
-                        }
                     }
-                    _ => {}
+                    if size != node.size && whole {
+                        errors.push(format!(
+                            "tree {id}: file '{name}' has {size} bytes, not {}",
+                            node.size
+                        ));
+                    }
                 }
+                _ => {}
             }
         }
-        Ok(())
+        errors
     }
 
     fn read_packs(
@@ -214,11 +207,9 @@ impl Repository {
             }
             Ok(())
         };
-        let threads = std::thread::available_parallelism()
-            .map_or(2, usize::from)
-            .max(self.backend().parallel());
+        let threads = self.threads().min(packs.len());
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads.min(16)).map(|_| scope.spawn(run)).collect();
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
             threads
                 .into_iter()
                 .try_for_each(|t| t.join().map_err(|_| RepoError::Stopped)?)

@@ -432,6 +432,26 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_takes_no_more_than_fifty_bytes() {
+        let blobs = 200_000u32;
+        let list = |n: u32| (n * 500..(n + 1) * 500).map(blob).collect();
+        let packs = (0..blobs / 500).map(|n| (Id::of(&n.to_be_bytes()), list(n)));
+        let file = Loaded {
+            packs: packs.collect(),
+            ..Loaded::default()
+        };
+        let mut index = Index::default();
+        index.extend([&file].into_iter());
+        let bytes = |t: &Table| {
+            assert_eq!(t.recent.capacity(), 0);
+            t.sorted.capacity() * size_of::<(Id, Location)>() + t.starts.capacity() * size_of::<u32>()
+        };
+        let packs = index.packs.capacity() * (size_of::<Id>() * 2 + size_of::<u32>() + 2);
+        let all = bytes(&index.data) + bytes(&index.trees) + packs;
+        assert!(all <= blobs as usize * 50, "{all} bytes for {blobs} blobs");
+    }
+
+    #[test]
     fn a_blob_is_taken_from_the_pack_that_stays() {
         let (leaving, staying) = (Id::of(b"leaving"), Id::of(b"staying"));
         for packs in [[leaving, staying], [staying, leaving]] {

@@ -55,6 +55,6 @@ pub use node::{Node, NodeType, Tree};
 pub use progress::{Cancel, Progress, Warn};
 pub use prune::{PruneOptions, PruneReport};
 pub use range::FileReader;
-pub use repository::{InitOptions, Repository};
+pub use repository::{InitOptions, PACK_SIZES, Repository};
 pub use restore::{Archive, ArchiveFormat, Overwrite, RestoreOptions, RestoreSummary};
 pub use snapshot::Snapshot;

@@ -12,7 +12,7 @@ use encke_storage::FileKind;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// A pack is written when it has this many bytes; restic's own default.
+/// A pack is written when it has this many bytes, unless another size is asked for; restic's own default.
 pub(crate) const PACK_SIZE: usize = 16 * 1024 * 1024;
 /// Blobs in an index file before it is written.
 const BLOBS_PER_INDEX: usize = 50_000;
@@ -106,7 +106,7 @@ impl<'a> Packer<'a> {
                 length,
                 uncompressed,
             });
-            if b.buffer.len() < PACK_SIZE {
+            if b.buffer.len() < self.repo.pack_size() {
                 return Ok(());
             }
             std::mem::take(&mut *b)

@@ -538,8 +538,7 @@ impl Repository {
             }
             Ok(())
         };
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let threads = cores.max(self.backend().parallel()).min(things.len()).min(16);
+        let threads = self.threads().min(things.len());
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             let ended: Vec<_> = threads

@@ -8,6 +8,7 @@ use crate::index::{Index, Loaded, Location};
 use crate::keys::{self, KeyInfo};
 use crate::node::{Node, NodeType, Tree};
 use crate::pack::BlobType;
+use crate::packer::PACK_SIZE;
 use crate::polynomial::{DEGREE, degree, is_irreducible};
 use crate::snapshot::Snapshot;
 use encke_storage::{Backend, FileKind, StorageError};
@@ -42,6 +43,10 @@ struct ConfigFile {
 pub struct InitOptions {
     /// Folder for copies of index files, snapshots and trees of a repository that is not local.
     pub cache_dir: Option<PathBuf>,
+    /// Threads of each operation; 0 for as many as the machine has cores, or more if the storage gains by it.
+    pub threads: usize,
+    /// A pack is written when it has this many bytes, within [`PACK_SIZES`]; 0 for restic's own 16 MiB.
+    pub pack_size: usize,
     /// For a new repository: the polynomial that files are cut by, of another repository so that both cut alike
     /// (restic's `--copy-chunker-params`). Without it a random one. It must be irreducible and of degree 53.
     pub polynomial: Option<u64>,
@@ -58,6 +63,17 @@ pub struct Repository {
     index: RwLock<Index>,
     loaded: Mutex<HashSet<String>>,
     cache: Option<PathBuf>,
+    threads: usize,
+    pack_size: usize,
+}
+
+/// Bytes that packs may have: the limits of stock restic.
+pub const PACK_SIZES: std::ops::RangeInclusive<usize> = 4 << 20..=128 << 20;
+/// Threads at most when it is not said how many.
+const MAX_THREADS: usize = 16;
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// Removes a key that opens nothing. Storage that lets nothing be deleted keeps it: opening passes it over.
@@ -148,7 +164,33 @@ impl Repository {
             index: RwLock::default(),
             loaded: Mutex::default(),
             cache,
+            threads: options.threads,
+            pack_size: match options.pack_size {
+                0 => PACK_SIZE,
+                size => size.clamp(*PACK_SIZES.start(), *PACK_SIZES.end()),
+            },
         })
+    }
+
+    /// Threads for work that reads the storage.
+    pub(crate) fn threads(&self) -> usize {
+        match self.threads {
+            0 => cores().max(self.backend.parallel()).min(MAX_THREADS),
+            n => n,
+        }
+    }
+
+    /// Threads for work that keeps the processor busy.
+    pub(crate) fn busy_threads(&self) -> usize {
+        match self.threads {
+            0 => cores().clamp(2, MAX_THREADS),
+            n => n,
+        }
+    }
+
+    /// Bytes of a full pack.
+    pub(crate) fn pack_size(&self) -> usize {
+        self.pack_size
     }
 
     /// Random id of the repository, hexadecimal.

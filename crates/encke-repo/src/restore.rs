@@ -124,15 +124,10 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn threads(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        cores.max(self.repo.backend().parallel()).min(16)
-    }
-
     /// Runs something in several threads at once; the first failure counts.
     fn in_threads(&self, run: impl Fn() -> RepoResult<()> + Sync) -> RepoResult<()> {
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.threads()).map(|_| scope.spawn(&run)).collect();
+            let threads: Vec<_> = (0..self.repo.threads()).map(|_| scope.spawn(&run)).collect();
             threads
                 .into_iter()
                 .map(|t| t.join().unwrap_or(Err(RepoError::Stopped)))

@@ -66,8 +66,7 @@ impl Repository {
                 changed.notify_all();
             }
         };
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let threads = cores.max(self.backend().parallel()).min(MAX_THREADS);
+        let threads = self.threads().min(MAX_THREADS);
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
             // All are waited for before it is decided.

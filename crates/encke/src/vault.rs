@@ -7,6 +7,7 @@ mod upkeep;
 
 use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
+use encke_agent::Throttled;
 use encke_repo::{
     BackupOptions, Cancel, InitOptions, Node, NodeType, Overwrite, Progress, Repository, RestoreOptions,
 };
@@ -30,6 +31,18 @@ pub struct VaultArgs {
     /// Folder for copies of indexes and trees of a repository that is not local.
     #[arg(long)]
     cache_dir: Option<PathBuf>,
+    /// Threads of each operation [default: as many as there are cores].
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u8).range(0..=64))]
+    threads: u8,
+    /// Bytes a second that may be read from and written to the repository together.
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i64).range(0..))]
+    limit_speed: i64,
+    /// MiB of a pack, from 4 to 128.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(4..=128))]
+    pack_size: u8,
+    /// Give way to other programs: the lowest priority for the processor, and for the disk the one that follows from it.
+    #[arg(long)]
+    background: bool,
     /// Print results as JSON.
     #[arg(long)]
     json: bool,
@@ -153,9 +166,15 @@ fn password(args: &VaultArgs) -> anyhow::Result<String> {
 }
 
 fn open(args: &VaultArgs) -> anyhow::Result<Repository> {
-    let backend = encke_storage::open(&args.repo)?;
+    let backend = Throttled::over(
+        encke_storage::open(&args.repo)?,
+        args.limit_speed,
+        &Cancel::default(),
+    );
     let options = InitOptions {
         cache_dir: args.cache_dir.clone(),
+        threads: args.threads.into(),
+        pack_size: usize::from(args.pack_size) << 20,
         ..Default::default()
     };
     Repository::open(backend, &password(args)?, options).with_context(|| "the repository can not be opened")
@@ -208,6 +227,10 @@ impl Drop for Watch {
 
 /// Runs the command.
 pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
+    if args.background {
+        // Threads that are started from here on inherit it.
+        rustix::process::nice(19).context("the priority can not be lowered")?;
+    }
     let progress = Arc::new(Progress::default());
     let cancel = Cancel::default();
     let warn = |path: &Path, message: &str| eprintln!("warning: {}: {message}", path.display());

@@ -256,6 +256,27 @@ fn what_is_damaged_is_told_and_repaired() {
 }
 
 #[test]
+fn packs_have_the_size_asked_for_and_one_thread_is_enough() {
+    let vault = Vault::local();
+    fs::create_dir_all(vault.src()).unwrap();
+    fs::write(vault.src().join("file"), noise(7, 20_000_000)).unwrap();
+    let src = vault.src();
+    let gently = ["--pack-size", "4", "--threads", "1", "--background"];
+    vault.run(&[&gently[..], &["backup", src.to_str().unwrap()]].concat());
+    let packs = fs::read_dir(vault.dir.path().join("repo/data")).unwrap();
+    let sizes = packs
+        .flat_map(|d| fs::read_dir(d.unwrap().path()).unwrap())
+        .map(|f| f.unwrap().metadata().unwrap().len());
+    let full = sizes.filter(|&n| n >= 4 << 20).collect::<Vec<_>>();
+    // A chunk has 8 MiB at most, so a pack does not have 12.
+    assert!(full.len() > 1 && full.iter().all(|&n| n < 12 << 20), "{full:?}");
+    let limited = ["--limit-speed", "200000000", "--threads", "1"];
+    vault.run(&[&limited[..], &["check", "--read-data"]].concat());
+    vault.run(&[&limited[..], &["restore", "latest", "--verify"]].concat());
+    vault.fails(&["--pack-size", "2", "check"]);
+}
+
+#[test]
 fn files_are_found_dumped_and_verified() {
     let vault = Vault::local();
     let src = vault.src();

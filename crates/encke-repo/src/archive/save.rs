@@ -15,8 +15,10 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Content is tried on this many bytes before a whole chunk is compressed.
-const PROBE: usize = 16 * 1024;
+/// Content is tried on so many bytes...
+const PROBE: usize = 4 * 1024;
+/// ...of each stretch of so many, before a whole chunk is compressed.
+const PROBE_EVERY: usize = 64 * 1024;
 /// Chunks smaller than this are compressed without trying.
 const PROBE_FROM: usize = 128 * 1024;
 
@@ -164,9 +166,10 @@ impl Worker {
         }
         self.sealed.resize(room, 0);
         if content.len() >= PROBE_FROM {
-            // Content that is compressed or encrypted already shows it in any part of it.
-            let worth = [content.len() / 3, content.len() - PROBE].iter().any(|&at| {
-                let part = &content[at..at + PROBE];
+            // Content that is compressed or encrypted already shows it in any part of it; but a part of a disk's image may
+            // hold of both.
+            let worth = content.chunks_exact(PROBE_EVERY).any(|stretch| {
+                let part = &stretch[(PROBE_EVERY - PROBE) / 2..][..PROBE];
                 let size = self
                     .compressor
                     .compress_to_buffer(part, &mut self.sealed[IV_SIZE..]);

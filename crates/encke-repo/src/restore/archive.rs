@@ -88,7 +88,7 @@ impl Repository {
         let (give, take) = bounded::<(Id, Sender<Chunk>)>(AHEAD);
         let items = &items;
         std::thread::scope(|scope| {
-            for _ in 0..work.threads() {
+            for _ in 0..work.repo.threads() {
                 let take = take.clone();
                 scope.spawn(move || {
                     for (id, answer) in take {
