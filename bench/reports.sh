@@ -45,6 +45,17 @@ echo "snapshot of $rows rows: $(python3 -c "import time; print(round(time.time()
 
 echo "copying the rows to the peers"
 "$encke" report pull "$(page 0)" --into "$work/data.db" --quiet
+# Datasette pages by an integer key only where the table says that it is one.
+python3 - "$work/data.db" <<'PY'
+import re, sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+(made,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'report'").fetchone()
+db.execute(re.sub('"uid"( NUMERIC)? PRIMARY KEY', '"uid" INTEGER PRIMARY KEY', made).replace('"report"', '"pages"', 1))
+db.execute("INSERT INTO pages SELECT * FROM report")
+db.execute("DROP TABLE report")
+db.commit()
+db.execute("VACUUM")
+PY
 curl -sf "$url/api/encke/v1/reports/export" -d "$login&ReportID=$id&Format=parquet" -o "$work/report.parquet"
 
 dport=$(free_port)
@@ -62,7 +73,7 @@ last=$(((rows + 999) / 1000 - 1)); middle=$((last / 2))
 peer() {
   case $1 in
     Encke) page "$2" ;;
-    Datasette) echo "http://127.0.0.1:$dport/data/report.json?_size=1000&_shape=objects&_nocount=1&_next=$((500000 + $2 * 1000))" ;;
+    Datasette) echo "http://127.0.0.1:$dport/data/pages.json?_size=1000&_shape=objects&_nocount=1&_next=$((500000 + $2 * 1000))" ;;
     ROAPI) echo "http://127.0.0.1:$rport/api/tables/report?limit=1000&offset=$(($2 * 1000))" ;;
   esac
 }

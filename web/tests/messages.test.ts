@@ -11,7 +11,7 @@ const src = path.resolve(import.meta.dirname, '../src');
 
 /** Source files whose texts are the console's. */
 const sources = readdirSync(src, { recursive: true, encoding: 'utf8' })
-  .filter((name) => /\.tsx?$/.test(name) && !/\.test\.|schema\.d\.ts$|pages\/[Rr]eports/.test(name))
+  .filter((name) => /\.tsx?$/.test(name) && !/\.test\.|schema\.d\.ts$/.test(name))
   .map((name) => {
     const text = readFileSync(path.join(src, name), 'utf8');
     const kind = name.endsWith('x') ? ts.ScriptKind.TSX : ts.ScriptKind.TS;

@@ -54,7 +54,7 @@ const item = () => `/accounts/anna/items/${device.item}`;
 
 /** Addresses of every page, with a text that shows it is there. */
 const adminPages = () => [
-  ['/', 'Latest jobs'],
+  ['/', 'Backups by result'],
   ['/accounts', 'bert'],
   ['/accounts?dialog=new', 'Display name'],
   ['/accounts/anna', 'Documents of annas-laptop'],

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn the_starter_set_is_whole_and_survives_yaml() {
-        assert_eq!(starter().len(), 12);
+        assert_eq!(starter().len(), 14);
         for template in starter() {
             let yaml = template.to_yaml().expect("printed");
             assert_eq!(&Template::parse(&yaml).expect("read"), template);

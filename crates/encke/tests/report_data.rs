@@ -618,12 +618,25 @@ fn nobody_sees_a_row_of_another_tenant() {
         assert_eq!(seen(&at(host, &chief, "preview", &[("Report", &text)])), users);
         let (one, two) = (who(&users[0], "long enough"), who(&users[1], "long enough"));
         assert_eq!(seen(&at(host, &one, "preview", &[("Report", &text)])), users[..1]);
-        for table in [102, 103, 104, 105, 106] {
-            let starter = json!({ "name": "x", "template": table, "columns": [
-                { "key": if table == 106 { "bucketId" } else { "account" } }] });
+        for table in [102, 103, 104, 105, 106, 107, 108] {
+            let key = match table {
+                106 => "bucketId",
+                108 => "resource",
+                _ => "account",
+            };
+            let starter = json!({ "name": "x", "template": table, "columns": [key] });
             let shown = at(host, &one, "preview", &[("Report", &starter.to_string())]);
             assert_eq!(seen(&shown), [""; 0], "template {table}");
         }
+        // Events: the top level reads of both tenants, a tenant of itself.
+        let events = json!({ "name": "events", "template": 108, "columns": ["resource"],
+            "filters": [{ "column": "event", "op": "eq", "value": "SEVT_ACCOUNT_NEW" }],
+            "sort": [{ "column": "resource" }] });
+        assert_eq!(
+            seen(&at(host, &chief, "preview", &[("Report", &events.to_string())])),
+            users
+        );
+        assert_eq!(seen(&preview(&server, &who(ADMIN, ADMIN), &events)).len(), 4);
         // By code: the rows are the owner's, whoever pulls.
         let saved = at(host, &chief, "save", &[("Report", &text)]);
         let id = saved["ReportID"].as_str().unwrap();

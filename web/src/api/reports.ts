@@ -1,5 +1,6 @@
 // The report service: documents as the server keeps them, and what the pages ask for.
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
+import { t } from '../i18n';
 import { ApiError, call, errorOf } from './client';
 import { session } from './session';
 
@@ -113,7 +114,7 @@ export const generateCode = (id: string) =>
 
 function credentials(): Record<string, string> {
   const who = session();
-  if (!who) throw new ApiError(403, 'Not signed in');
+  if (!who) throw new ApiError(403, t('Not signed in'));
   return { Username: who.username, AuthType: 'SessionKey', SessionKey: who.key };
 }
 
@@ -166,6 +167,6 @@ export async function uploadTable(file: File): Promise<number> {
     const saved = await call<{ Template: number }>(path('save-template'), { Template: document });
     numbers.push(saved.Template);
   }
-  if (numbers[0] === undefined) throw new ApiError(400, 'The file has no tables');
+  if (numbers[0] === undefined) throw new ApiError(400, t('The file has no tables'));
   return numbers[0];
 }

@@ -23,6 +23,7 @@ import { type Health, healthOf, stored as storedBy } from '../lib/health';
 
 import { NewsText } from './NewsText';
 
+const Dashboard = lazy(() => import('./Dashboard').then((m) => ({ default: m.Dashboard })));
 const AccountBody = lazy(() => import('./account/Account').then((m) => ({ default: m.AccountBody })));
 
 function Tile({
@@ -180,6 +181,9 @@ function AdminHome() {
       <Text size="sm" c="dimmed">
         {profiles.data && t('{size} in the vaults of all accounts', { size: bytes(stored) })}
       </Text>
+      <Suspense>
+        <Dashboard />
+      </Suspense>
       <Server />
       <Section
         title={t('Latest jobs')}

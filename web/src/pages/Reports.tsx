@@ -30,6 +30,7 @@ import {
   useTemplates,
 } from '../api/reports';
 import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
+import { t } from '../i18n';
 
 function CodeDialog({ report, close }: { report: SavedReport; close: () => void }) {
   const client = useQueryClient();
@@ -77,14 +78,16 @@ function CodeDialog({ report, close }: { report: SavedReport; close: () => void 
     },
   });
   return (
-    <Modal opened onClose={close} title={`API code of ${report.Name}`} size="lg">
+    <Modal opened onClose={close} title={t('API code of {name}', { name: report.Name })} size="lg">
       <Stack gap="sm">
         <Failure error={code.error ?? rotate.error ?? limit.error ?? revoke.error} />
         {code.data && (
           <>
             <TextInput
-              label="Address to pull the rows from"
-              description="Whoever has it can read this report, without an account. At most 10 calls a second."
+              label={t('Address to pull the rows from')}
+              description={t(
+                'Whoever has it can read this report, without an account. At most 10 calls a second.',
+              )}
               readOnly
               value={location.origin + code.data.Path}
             />
@@ -92,58 +95,58 @@ function CodeDialog({ report, close }: { report: SavedReport; close: () => void 
               <CopyButton value={location.origin + code.data.Path}>
                 {({ copied, copy }) => (
                   <Button onClick={copy} color={copied ? 'teal' : undefined}>
-                    {copied ? 'Copied' : 'Copy address'}
+                    {copied ? t('Copied') : t('Copy address')}
                   </Button>
                 )}
               </CopyButton>
               <CopyButton value={code.data.APICode}>
                 {({ copied, copy }) => (
                   <Button variant="default" onClick={copy}>
-                    {copied ? 'Copied' : 'Copy code alone'}
+                    {copied ? t('Copied') : t('Copy code alone')}
                   </Button>
                 )}
               </CopyButton>
               <Button variant="default" loading={rotate.isPending} onClick={() => rotate.mutate()}>
-                Replace code
+                {t('Replace code')}
               </Button>
               <Button color="red" variant="light" loading={revoke.isPending} onClick={() => revoke.mutate()}>
-                Revoke code
+                {t('Revoke code')}
               </Button>
             </Group>
             <Group grow align="flex-end" gap="xs">
               <TextInput
                 type="date"
-                label="Valid until"
+                label={t('Valid until')}
                 value={day}
                 onChange={(e) => setDay(e.currentTarget.value)}
               />
               <TextInput
-                label="Only from these addresses"
+                label={t('Only from these addresses')}
                 placeholder="192.0.2.0/24"
                 value={addresses}
                 onChange={(e) => setAddresses(e.currentTarget.value)}
               />
               <Button variant="default" loading={limit.isPending} onClick={() => limit.mutate()}>
-                Set limits
+                {t('Set limits')}
               </Button>
             </Group>
           </>
         )}
-        <Text fw={600}>Use</Text>
+        <Text fw={600}>{t('Use')}</Text>
         <Loaded query={log}>
           {(entries) =>
             entries.length === 0 ? (
-              <Empty>Nobody has called yet.</Empty>
+              <Empty>{t('Nobody has called yet.')}</Empty>
             ) : (
               <Table.ScrollContainer minWidth={300} maxHeight={240}>
                 <Table verticalSpacing={4}>
                   <Table.Thead>
                     <Table.Tr>
-                      <Table.Th>When</Table.Th>
-                      <Table.Th>From</Table.Th>
-                      <Table.Th>Answer</Table.Th>
-                      <Table.Th ta="right">Calls</Table.Th>
-                      <Table.Th ta="right">Rows</Table.Th>
+                      <Table.Th>{t('When')}</Table.Th>
+                      <Table.Th>{t('From')}</Table.Th>
+                      <Table.Th>{t('Answer')}</Table.Th>
+                      <Table.Th ta="right">{t('Calls')}</Table.Th>
+                      <Table.Th ta="right">{t('Rows')}</Table.Th>
                     </Table.Tr>
                   </Table.Thead>
                   <Table.Tbody>
@@ -187,23 +190,28 @@ function ShareForm({ report, first, close }: { report: SavedReport; first: Share
     <Stack gap="sm">
       <Failure error={share.error} />
       <Text size="sm" c="dimmed">
-        They see the rows that they may read themselves.
+        {t('They see the rows that they may read themselves.')}
       </Text>
-      <TagsInput label="Accounts" value={users} onChange={setUsers} placeholder="Account name, then Enter" />
+      <TagsInput
+        label={t('Accounts')}
+        value={users}
+        onChange={setUsers}
+        placeholder={t('Account name, then Enter')}
+      />
       {isAdmin() && (
         <TagsInput
-          label="Administrators"
+          label={t('Administrators')}
           value={admins}
           onChange={setAdmins}
-          placeholder="Name, then Enter"
+          placeholder={t('Name, then Enter')}
         />
       )}
       <Group justify="flex-end">
         <Button variant="default" onClick={close}>
-          Cancel
+          {t('Cancel')}
         </Button>
         <Button loading={share.isPending} onClick={() => share.mutate()}>
-          Share
+          {t('Share')}
         </Button>
       </Group>
     </Stack>
@@ -217,7 +225,7 @@ function ShareDialog({ report, close }: { report: SavedReport; close: () => void
     gcTime: 0,
   });
   return (
-    <Modal opened onClose={close} title={`Share ${report.Name}`}>
+    <Modal opened onClose={close} title={t('Share {name}', { name: report.Name })}>
       <Loaded query={shares}>{(first) => <ShareForm report={report} first={first} close={close} />}</Loaded>
     </Modal>
   );
@@ -233,16 +241,16 @@ function DeleteDialog({ report, close }: { report: SavedReport; close: () => voi
     },
   });
   return (
-    <Modal opened onClose={close} title={`Delete ${report.Name}?`}>
+    <Modal opened onClose={close} title={t('Delete {name}?', { name: report.Name })}>
       <Stack gap="sm">
         <Failure error={remove.error} />
-        <Text size="sm">Its API code stops working at once.</Text>
+        <Text size="sm">{t('Its API code stops working at once.')}</Text>
         <Group justify="flex-end">
           <Button variant="default" onClick={close}>
-            Cancel
+            {t('Cancel')}
           </Button>
           <Button color="red" loading={remove.isPending} onClick={() => remove.mutate()}>
-            Delete report
+            {t('Delete report')}
           </Button>
         </Group>
       </Stack>
@@ -264,7 +272,7 @@ function Row({
   const client = useQueryClient();
   const keep = useMutation({ mutationFn: (format: 'csv' | 'xlsx' | 'parquet') => download(report, format) });
   const copy = useMutation({
-    mutationFn: () => saveReport({ ...report.Report, name: `${report.Name} (copy)` }),
+    mutationFn: () => saveReport({ ...report.Report, name: t('{name} (copy)', { name: report.Name }) }),
     onSuccess: () => client.invalidateQueries({ queryKey: ['reports'] }),
   });
   const error = keep.error ?? copy.error;
@@ -279,7 +287,7 @@ function Row({
           <>
             {report.Name}{' '}
             <Badge variant="light" tt="none">
-              shared by {report.Owner}
+              {t('shared by {name}', { name: report.Owner })}
             </Badge>
           </>
         )}
@@ -296,7 +304,7 @@ function Row({
       <Table.Td visibleFrom="xs">
         {report.Code ? (
           <Badge variant="light" color="teal" tt="none">
-            API code
+            {t('API code')}
           </Badge>
         ) : null}
       </Table.Td>
@@ -307,29 +315,31 @@ function Row({
               <Button
                 size="compact-sm"
                 variant="light"
-                aria-label={`Options of ${report.Name}`}
+                aria-label={t('Options of {name}', { name: report.Name })}
                 loading={keep.isPending || copy.isPending}
               >
-                Options
+                {t('Options')}
               </Button>
             </Menu.Target>
             <Menu.Dropdown>
               {report.Own && (
                 <Menu.Item onClick={() => open({ what: 'code', report })}>
-                  {report.Code ? 'API code' : 'Generate API code'}
+                  {report.Code ? t('API code') : t('Generate API code')}
                 </Menu.Item>
               )}
-              {report.Own && <Menu.Item onClick={() => open({ what: 'share', report })}>Share</Menu.Item>}
-              <Menu.Item onClick={() => copy.mutate()}>Duplicate</Menu.Item>
+              {report.Own && (
+                <Menu.Item onClick={() => open({ what: 'share', report })}>{t('Share')}</Menu.Item>
+              )}
+              <Menu.Item onClick={() => copy.mutate()}>{t('Duplicate')}</Menu.Item>
               <Menu.Divider />
-              <Menu.Item onClick={() => keep.mutate('csv')}>Export as CSV</Menu.Item>
-              <Menu.Item onClick={() => keep.mutate('xlsx')}>Export as XLSX</Menu.Item>
-              <Menu.Item onClick={() => keep.mutate('parquet')}>Export as Parquet</Menu.Item>
+              <Menu.Item onClick={() => keep.mutate('csv')}>{t('Export as CSV')}</Menu.Item>
+              <Menu.Item onClick={() => keep.mutate('xlsx')}>{t('Export as XLSX')}</Menu.Item>
+              <Menu.Item onClick={() => keep.mutate('parquet')}>{t('Export as Parquet')}</Menu.Item>
               {report.Own && (
                 <>
                   <Menu.Divider />
                   <Menu.Item color="red" onClick={() => open({ what: 'delete', report })}>
-                    Delete
+                    {t('Delete')}
                   </Menu.Item>
                 </>
               )}
@@ -364,11 +374,11 @@ export function Reports() {
     opened && (reports.data?.find((r) => r.ReportID === opened.report.ReportID) ?? opened.report);
   return (
     <Page
-      title="My reports"
+      title={t('My reports')}
       aside={
         <>
           <Button variant="default" onClick={() => sample.mutate()} loading={sample.isPending}>
-            Add sample report
+            {t('Add sample report')}
           </Button>
           <FileButton
             accept=".csv,.tsv,.jsonl,.ndjson,.xlsx,.parquet,.sqlite,.db"
@@ -376,11 +386,11 @@ export function Reports() {
           >
             {(props) => (
               <Button variant="default" {...props} loading={upload.isPending}>
-                Upload rows
+                {t('Upload rows')}
               </Button>
             )}
           </FileButton>
-          <Button onClick={() => navigate({ to: '/reports/new', search: {} })}>New report</Button>
+          <Button onClick={() => navigate({ to: '/reports/new', search: {} })}>{t('New report')}</Button>
         </>
       }
     >
@@ -388,15 +398,15 @@ export function Reports() {
       <Loaded query={reports}>
         {(data) =>
           data.length === 0 ? (
-            <Empty>No reports yet. The sample report shows how one is shared by API code.</Empty>
+            <Empty>{t('No reports yet. The sample report shows how one is shared by API code.')}</Empty>
           ) : (
             <Table highlightOnHover verticalSpacing={6}>
               <Table.Thead>
                 <Table.Tr>
-                  <Table.Th>Report</Table.Th>
-                  <Table.Th visibleFrom="sm">Template</Table.Th>
+                  <Table.Th>{t('Report')}</Table.Th>
+                  <Table.Th visibleFrom="sm">{t('Template')}</Table.Th>
                   <Table.Th ta="right" visibleFrom="sm">
-                    Columns
+                    {t('Columns')}
                   </Table.Th>
                   <Table.Th visibleFrom="xs" />
                   <Table.Th />
@@ -407,7 +417,7 @@ export function Reports() {
                   <Row
                     key={report.ReportID}
                     report={report}
-                    template={templates.data?.find((t) => t.id === report.Report.template)?.name}
+                    template={templates.data?.find((one) => one.id === report.Report.template)?.name}
                     open={open}
                   />
                 ))}

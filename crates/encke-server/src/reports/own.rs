@@ -1,9 +1,9 @@
-//! Encke's own data as tables: accounts, devices, Protected Items, vaults, jobs and storage use, each in the scope of
+//! Encke's own data as tables: accounts, devices, Protected Items, vaults, jobs, storage use and events, each in the scope of
 //! one person. The columns are those of `encke-reports/templates/encke.yaml`, in their order.
 
-use crate::app::App;
+use crate::app::{App, now};
 use encke_api::constants as c;
-use encke_api::types::{BackupJobDetail, UserProfileConfig};
+use encke_api::types::{BackupJobDetail, StreamableEvent, UserProfileConfig};
 use encke_reports::source::SourceError;
 use encke_reports::{Cell, stage_own};
 use encke_store::{JobFilter, Scope, StoreError};
@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 /// Rows that wait for being written.
 const WAITING: usize = 1000;
 const DAY: i64 = 86_400_000;
+/// Seconds that recent jobs and events go back, a day more than the console's home shows.
+const RECENT: i64 = 31 * 86_400;
 
 type Rows = mpsc::Sender<Vec<Cell>>;
 
@@ -39,7 +41,9 @@ pub(super) fn stage(app: &Arc<App>, scope: &Scope, table: &str, path: &Path) -> 
 async fn make(app: &App, scope: &Scope, table: &str, rows: Rows) -> Result<(), StoreError> {
     let organizations = organizations(app);
     match table {
-        "jobs" => jobs(app, scope, organizations, rows).await,
+        "jobs" => jobs(app, scope, JobFilter::All, organizations, rows).await,
+        "recentJobs" => jobs(app, scope, JobFilter::Since(now() - RECENT), organizations, rows).await,
+        "events" => events(app, scope, organizations, rows).await,
         "storage" => storage(app, scope, &organizations, rows).await,
         _ => {
             let table = table.to_string();
@@ -243,6 +247,7 @@ struct NamesOf {
 async fn jobs(
     app: &App,
     scope: &Scope,
+    filter: JobFilter,
     organizations: BTreeMap<String, String>,
     rows: Rows,
 ) -> Result<(), StoreError> {
@@ -306,10 +311,7 @@ async fn jobs(
             Err(_) => ControlFlow::Break(()),
         }
     };
-    app.store
-        .each_job(scope, JobFilter::All, rows, each)
-        .await
-        .map(drop)
+    app.store.each_job(scope, filter, rows, each).await.map(drop)
 }
 
 async fn storage(
@@ -340,4 +342,37 @@ async fn storage(
         }
     };
     app.store.each_bucket(scope, rows, each).await.map(drop)
+}
+
+async fn events(
+    app: &App,
+    scope: &Scope,
+    organizations: BTreeMap<String, String>,
+    rows: Rows,
+) -> Result<(), StoreError> {
+    let each = move |rows: &mut Rows, id: i64, _: i64, body: &str| {
+        let Ok(e) = serde_json::from_str::<StreamableEvent>(body) else {
+            return ControlFlow::Continue(());
+        };
+        let organization = organizations.get(&e.owner_organization_id);
+        let row = vec![
+            time(e.timestamp),
+            Cell::Int(e.timestamp.saturating_mul(1000).div_euclid(DAY) * DAY),
+            text(&e.type_string),
+            text(&e.actor),
+            text(organization.map_or("", String::as_str)),
+            text(&e.resource_id),
+            text(&id.to_string()),
+            time(e.timestamp),
+        ];
+        match rows.blocking_send(row) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    };
+    let since = now() - RECENT;
+    app.store
+        .each_event(scope, i64::MAX, since, i64::MAX, rows, each)
+        .await
+        .map(drop)
 }

@@ -520,15 +520,26 @@ fn body(
 ) -> Result<Vec<u8>, encke_reports::snapshot::SnapshotError> {
     let mut body = head[..head.len() - 1].to_vec();
     body.extend_from_slice(b",\"results\":[");
-    let begin = body.len();
-    match changed {
-        None => snapshot.page(page, size, &mut body)?,
-        Some(changed) => snapshot.page_of(changed, page, size, &mut body)?,
-    }
-    if let Some(pictures) = pictures {
-        let rows = String::from_utf8_lossy(&body[begin..]).replace(PICTURES, &pictures);
-        body.truncate(begin);
-        body.extend_from_slice(rows.as_bytes());
+    let rows = |out: &mut Vec<u8>| match changed {
+        None => snapshot.page(page, size, out),
+        Some(changed) => snapshot.page_of(changed, page, size, out),
+    };
+    match pictures {
+        None => rows(&mut body)?,
+        Some(pictures) => {
+            let mut text = Vec::new();
+            rows(&mut text)?;
+            // Room for longer addresses, so that the rows are moved once.
+            let longer = pictures.len().saturating_sub(PICTURES.len());
+            body.reserve(text.len() + longer * usize::try_from(size).unwrap_or_default() + tail.len() + 1);
+            let mut done = 0;
+            for at in memchr::memmem::find_iter(&text, PICTURES) {
+                body.extend_from_slice(&text[done..at]);
+                body.extend_from_slice(pictures.as_bytes());
+                done = at + PICTURES.len();
+            }
+            body.extend_from_slice(&text[done..]);
+        }
     }
     body.extend_from_slice(b"],");
     body.extend_from_slice(&tail[1..]);

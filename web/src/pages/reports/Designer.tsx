@@ -28,21 +28,23 @@ import {
   useTemplates,
 } from '../../api/reports';
 import { Failure, Loaded, Page } from '../../components/parts';
+import { t } from '../../i18n';
 import { useParam } from '../../lib/search';
 import { FilterFields, isNumber, isWhole, ParameterField } from './Fields';
 import { PreviewTable } from './PreviewTable';
 
 type Draft = Omit<Report, 'columns'> & { columns: Chosen[] };
 
-const TOTALS: { value: Total; label: string }[] = [
-  { value: 'sum', label: 'Sum' },
-  { value: 'avg', label: 'Average' },
-  { value: 'min', label: 'Least' },
-  { value: 'max', label: 'Greatest' },
-  { value: 'count', label: 'Count' },
+const totals = (): { value: Total; label: string }[] => [
+  { value: 'sum', label: t('Sum') },
+  { value: 'avg', label: t('Average') },
+  { value: 'min', label: t('Least') },
+  { value: 'max', label: t('Greatest') },
+  { value: 'count', label: t('Count') },
 ];
 
 const START = 8;
+const groupOf = (template: Template) => template.group || t('Others');
 
 function draftOf(template: Template): Draft {
   return {
@@ -123,14 +125,14 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
     });
   };
   return (
-    <Fieldset legend="Columns">
+    <Fieldset legend={t('Columns')}>
       <Stack gap={6}>
         {draft.columns.map((c, at) => (
           <Group key={c.key} gap={4} wrap="nowrap" data-column={c.key}>
             <TextInput
               flex={1}
               size="xs"
-              aria-label={`Name of ${label(c.key)}`}
+              aria-label={t('Name of {name}', { name: label(c.key) })}
               placeholder={label(c.key)}
               value={c.name ?? ''}
               onChange={(e) => edit(at, { name: e.currentTarget.value || undefined })}
@@ -139,11 +141,11 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
               <Select
                 w={96}
                 size="xs"
-                aria-label={`Total of ${label(c.key)}`}
+                aria-label={t('Total of {name}', { name: label(c.key) })}
                 data={[
-                  { value: 'group', label: 'Group' },
-                  ...TOTALS.filter(
-                    (t) => isNumber(column(c.key)) || (t.value !== 'sum' && t.value !== 'avg'),
+                  { value: 'group', label: t('Group') },
+                  ...totals().filter(
+                    ({ value }) => isNumber(column(c.key)) || (value !== 'sum' && value !== 'avg'),
                   ),
                 ]}
                 value={c.total ?? 'group'}
@@ -151,21 +153,21 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
               />
             )}
             <ActionIcon
-              aria-label={`Move ${label(c.key)} up`}
+              aria-label={t('Move {name} up', { name: label(c.key) })}
               disabled={at === 0}
               onClick={() => move(at, -1)}
             >
               ↑
             </ActionIcon>
             <ActionIcon
-              aria-label={`Move ${label(c.key)} down`}
+              aria-label={t('Move {name} down', { name: label(c.key) })}
               disabled={at === draft.columns.length - 1}
               onClick={() => move(at, 1)}
             >
               ↓
             </ActionIcon>
             <ActionIcon
-              aria-label={`Remove ${label(c.key)}`}
+              aria-label={t('Remove {name}', { name: label(c.key) })}
               onClick={() => put(draft.columns.filter((_, i) => i !== at))}
             >
               ✕
@@ -173,8 +175,8 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
           </Group>
         ))}
         <Select
-          aria-label="Add a column"
-          placeholder="Add a column"
+          aria-label={t('Add a column')}
+          placeholder={t('Add a column')}
           size="xs"
           searchable
           value={null}
@@ -189,7 +191,7 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
         />
         <Checkbox
           size="xs"
-          label="Group rows and total the numbers"
+          label={t('Group rows and total the numbers')}
           checked={grouped}
           onChange={(e) => toggle(e.currentTarget.checked)}
         />
@@ -197,8 +199,8 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
           <Group grow gap="xs">
             <Select
               size="xs"
-              label="Values as columns"
-              placeholder="None"
+              label={t('Values as columns')}
+              placeholder={t('None')}
               clearable
               data={template.columns
                 .filter((c) => !chosen.has(c.key))
@@ -216,7 +218,7 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
             {draft.pivot && (
               <Select
                 size="xs"
-                label="Counting"
+                label={t('Counting')}
                 data={template.columns.map((c) => ({ value: c.key, label: nameIn(c.names, c.key) }))}
                 value={draft.pivot.value}
                 onChange={(key) =>
@@ -236,11 +238,11 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
             {draft.pivot && isNumber(column(draft.pivot.value)) && (
               <Select
                 size="xs"
-                label="By"
-                data={TOTALS}
+                label={t('By')}
+                data={totals()}
                 value={draft.pivot.total}
-                onChange={(t) =>
-                  draft.pivot && set({ ...draft, pivot: { ...draft.pivot, total: t as Total } })
+                onChange={(total) =>
+                  draft.pivot && set({ ...draft, pivot: { ...draft.pivot, total: total as Total } })
                 }
               />
             )}
@@ -262,13 +264,13 @@ function Conditions({ template, draft, set }: { template: Template; draft: Draft
   const sortable = grouped ? options.filter((o) => draft.columns.some((c) => c.key === o.value)) : options;
   return (
     <>
-      <Fieldset legend="Filters">
+      <Fieldset legend={t('Filters')}>
         <Stack gap="xs">
           {filters.map((f, at) => (
             <Group key={at} gap={4} wrap="nowrap" align="flex-start">
               <Stack gap={4} flex={1}>
                 <Select
-                  aria-label="Column"
+                  aria-label={t('Column')}
                   data={options}
                   searchable
                   value={f.column}
@@ -282,7 +284,10 @@ function Conditions({ template, draft, set }: { template: Template; draft: Draft
                   change={(next) => put(filters.map((o, i) => (i === at ? next : o)))}
                 />
               </Stack>
-              <ActionIcon aria-label="Remove filter" onClick={() => put(filters.filter((_, i) => i !== at))}>
+              <ActionIcon
+                aria-label={t('Remove filter')}
+                onClick={() => put(filters.filter((_, i) => i !== at))}
+              >
                 ✕
               </ActionIcon>
             </Group>
@@ -293,17 +298,17 @@ function Conditions({ template, draft, set }: { template: Template; draft: Draft
               put([...filters, { column: draft.columns[0]?.key ?? options[0]?.value ?? '', op: 'eq' }])
             }
           >
-            Add filter
+            {t('Add filter')}
           </Button>
         </Stack>
       </Fieldset>
-      <Fieldset legend="Order">
+      <Fieldset legend={t('Order')}>
         <Stack gap="xs">
           {sort.map((s, at) => (
             <Group key={s.column} gap={4} wrap="nowrap">
               <Select
                 flex={1}
-                aria-label="Sort by"
+                aria-label={t('Sort by')}
                 data={sortable.filter((o) => o.value === s.column || !sort.some((x) => x.column === o.value))}
                 value={s.column}
                 onChange={(key) => key && order(sort.map((o, i) => (i === at ? { ...o, column: key } : o)))}
@@ -314,16 +319,19 @@ function Conditions({ template, draft, set }: { template: Template; draft: Draft
                   order(sort.map((o, i) => (i === at ? { ...o, descending: !o.descending } : o)))
                 }
               >
-                {s.descending ? 'Greatest first' : 'Least first'}
+                {s.descending ? t('Greatest first') : t('Least first')}
               </Button>
-              <ActionIcon aria-label="Remove order" onClick={() => order(sort.filter((_, i) => i !== at))}>
+              <ActionIcon
+                aria-label={t('Remove order')}
+                onClick={() => order(sort.filter((_, i) => i !== at))}
+              >
                 ✕
               </ActionIcon>
             </Group>
           ))}
           <Select
-            aria-label="Sort by another column"
-            placeholder="Sort by"
+            aria-label={t('Sort by another column')}
+            placeholder={t('Sort by')}
             value={null}
             searchable
             data={sortable.filter((o) => !sort.some((s) => s.column === o.value))}
@@ -339,7 +347,7 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
   const [draft, set] = useState(first);
   const client = useQueryClient();
   const navigate = useNavigate();
-  const template = templates.find((t) => t.id === draft.template);
+  const template = templates.find((one) => one.id === draft.template);
   const report = useMemo(() => toReport(draft), [draft]);
   const [shown] = useDebouncedValue(report, 250);
   const save = useMutation({
@@ -349,14 +357,14 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
       await navigate({ to: '/reports' });
     },
   });
-  const groups = [...new Set(templates.map((t) => t.group || 'Others'))].map((group) => ({
+  const groups = [...new Set(templates.map(groupOf))].map((group) => ({
     group,
     items: templates
-      .filter((t) => (t.group || 'Others') === group)
-      .map((t) => ({ value: String(t.id), label: t.name })),
+      .filter((one) => groupOf(one) === group)
+      .map((one) => ({ value: String(one.id), label: one.name })),
   }));
   const choose = (number: string | null) => {
-    const next = templates.find((t) => String(t.id) === number);
+    const next = templates.find((one) => String(one.id) === number);
     if (next) set({ ...draftOf(next), name: draft.name === template?.name ? next.name : draft.name });
   };
   const choice = (key: string, value: unknown) => {
@@ -367,19 +375,19 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
   };
   return (
     <Page
-      title={id ? 'Edit report' : 'New report'}
+      title={id ? t('Edit report') : t('New report')}
       aside={
         <>
           <Button variant="default" onClick={() => navigate({ to: '/reports' })}>
-            Cancel
+            {t('Cancel')}
           </Button>
-          <Tooltip label="A report needs a name and a column" disabled={report !== null}>
+          <Tooltip label={t('A report needs a name and a column')} disabled={report !== null}>
             <Button
               disabled={report === null}
               loading={save.isPending}
               onClick={() => report && save.mutate(report)}
             >
-              Save to My reports
+              {t('Save to My reports')}
             </Button>
           </Tooltip>
         </>
@@ -390,13 +398,13 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
         <Grid.Col span={{ base: 12, md: 5, lg: 4 }}>
           <Stack gap="sm">
             <TextInput
-              label="Report name"
+              label={t('Report name')}
               value={draft.name}
               maxLength={200}
               onChange={(e) => set({ ...draft, name: e.currentTarget.value })}
             />
             <Select
-              label="Template"
+              label={t('Template')}
               data={groups}
               searchable
               value={String(draft.template)}
@@ -405,7 +413,7 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
             {draft.data && (
               <Group grow gap="xs">
                 <NumberInput
-                  label="Rows of the sample"
+                  label={t('Rows of the sample')}
                   min={0}
                   max={10_000_000}
                   thousandSeparator=" "
@@ -415,7 +423,7 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
                   }
                 />
                 <NumberInput
-                  label="Seed"
+                  label={t('Seed')}
                   min={0}
                   value={draft.data.seed}
                   onChange={(n) =>
@@ -425,7 +433,7 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
               </Group>
             )}
             {template && (template.parameters ?? []).length > 0 && (
-              <Fieldset legend="Parameters">
+              <Fieldset legend={t('Parameters')}>
                 <Stack gap="xs">
                   {(template.parameters ?? []).map((p) => (
                     <ParameterField
@@ -458,7 +466,7 @@ export function NewReport() {
   return (
     <Loaded query={templates}>
       {(all) => {
-        const first = all.find((t) => String(t.id) === template) ?? all[0];
+        const first = all.find((one) => String(one.id) === template) ?? all[0];
         return first ? <Form key={first.id} templates={all} first={draftOf(first)} /> : null;
       }}
     </Loaded>
@@ -475,7 +483,7 @@ export function EditReport() {
         <Loaded query={reports}>
           {(saved) => {
             const found = saved.find((r) => r.ReportID === id && r.Own);
-            if (!found) return <Failure error={new Error('There is no such report')} />;
+            if (!found) return <Failure error={new Error(t('There is no such report'))} />;
             return <Form key={id} templates={all} first={toDraft(found.Report)} id={id} />;
           }}
         </Loaded>

@@ -9,6 +9,7 @@ import {
   type Parameter,
   useOffered,
 } from '../../api/reports';
+import { t } from '../../i18n';
 
 export const isNumber = (column?: Column) => column?.type === 'NUMBER' || column?.type === 'AMOUNT';
 export const isTime = (column?: Column) => column?.type === 'DATE' || column?.type === 'DATETIME';
@@ -66,13 +67,13 @@ export function ParameterField({
         <Group grow gap="xs">
           <TextInput
             type="date"
-            label={`${label}: first day`}
+            label={t('{name}: first day', { name: label })}
             value={toDay(range.from)}
             onChange={(e) => set('from', e.currentTarget.value)}
           />
           <TextInput
             type="date"
-            label="last day"
+            label={t('last day')}
             value={toDay(range.to)}
             onChange={(e) => set('to', e.currentTarget.value)}
           />
@@ -120,7 +121,7 @@ export function ParameterField({
           />
           <Checkbox
             size="xs"
-            label="Include everything below"
+            label={t('Include everything below')}
             disabled={!place}
             checked={place?.includeBelow ?? true}
             onChange={(e) => place && change({ ...place, includeBelow: e.currentTarget.checked })}
@@ -131,19 +132,19 @@ export function ParameterField({
   }
 }
 
-const OPS: Record<Op, string> = {
-  eq: 'is',
-  ne: 'is not',
-  contains: 'contains',
-  startsWith: 'begins with',
-  lt: 'is less than',
-  le: 'is at most',
-  gt: 'is more than',
-  ge: 'is at least',
-  in: 'is one of',
-  empty: 'is empty',
-  notEmpty: 'is not empty',
-};
+const opNames = (): Record<Op, string> => ({
+  eq: t('is'),
+  ne: t('is not'),
+  contains: t('contains'),
+  startsWith: t('begins with'),
+  lt: t('is less than'),
+  le: t('is at most'),
+  gt: t('is more than'),
+  ge: t('is at least'),
+  in: t('is one of'),
+  empty: t('is empty'),
+  notEmpty: t('is not empty'),
+});
 
 const valueless = (op: Op) => op === 'empty' || op === 'notEmpty';
 
@@ -162,14 +163,17 @@ export function FilterFields({
   change: (filter: Filter) => void;
 }) {
   const isText = !isNumber(column) && !isTime(column);
-  const ops = (Object.keys(OPS) as Op[]).filter((op) => isText || (op !== 'contains' && op !== 'startsWith'));
+  const names = opNames();
+  const ops = (Object.keys(names) as Op[]).filter(
+    (op) => isText || (op !== 'contains' && op !== 'startsWith'),
+  );
   const one = Array.isArray(filter.value) ? filter.value.join(', ') : (filter.value ?? '');
   const set = (value: Filter['value']) => change({ ...filter, value });
   return (
     <Group gap="xs" grow wrap="nowrap" flex={1}>
       <Select
-        aria-label="Comparison"
-        data={ops.map((op) => ({ value: op, label: OPS[op] }))}
+        aria-label={t('Comparison')}
+        data={ops.map((op) => ({ value: op, label: names[op] }))}
         value={filter.op}
         onChange={(op) => {
           const next = { column: filter.column, op: op as Op };
@@ -183,7 +187,7 @@ export function FilterFields({
       {valueless(filter.op) ? null : isTime(column) ? (
         <TextInput
           type="date"
-          aria-label="Value"
+          aria-label={t('Value')}
           value={toDay(filter.value)}
           onChange={(e) => {
             const day = fromDay(e.currentTarget.value);
@@ -192,8 +196,8 @@ export function FilterFields({
         />
       ) : filter.op === 'in' ? (
         <TextInput
-          aria-label="Values"
-          placeholder="one, another"
+          aria-label={t('Values')}
+          placeholder={t('one, another')}
           value={String(one)}
           onChange={(e) => {
             const words = e.currentTarget.value.split(',').map((w) => w.trim());
@@ -202,12 +206,12 @@ export function FilterFields({
         />
       ) : isNumber(column) ? (
         <NumberInput
-          aria-label="Value"
+          aria-label={t('Value')}
           value={typeof filter.value === 'number' ? filter.value : ''}
           onChange={(n) => set(typeof n === 'number' ? n : undefined)}
         />
       ) : (
-        <TextInput aria-label="Value" value={String(one)} onChange={(e) => set(e.currentTarget.value)} />
+        <TextInput aria-label={t('Value')} value={String(one)} onChange={(e) => set(e.currentTarget.value)} />
       )}
     </Group>
   );

@@ -2,6 +2,7 @@
 import { Alert, Loader, Table, Text } from '@mantine/core';
 import { type Cell, type ColumnType, type Report, usePreview } from '../../api/reports';
 import { Empty } from '../../components/parts';
+import { plural, t } from '../../i18n';
 
 function show(cell: Cell, type: ColumnType) {
   if (cell === null || cell === undefined)
@@ -26,13 +27,17 @@ export function PreviewTable({ report }: { report: Report | null }) {
   const preview = usePreview(report);
   if (preview.error) {
     return (
-      <Alert color="orange" variant="light" title="No preview">
+      <Alert color="orange" variant="light" title={t('No preview')}>
         {preview.error.message}
       </Alert>
     );
   }
   if (!preview.data) {
-    return report ? <Loader size="sm" aria-label="Loading" /> : <Empty>Choose at least one column.</Empty>;
+    return report ? (
+      <Loader size="sm" aria-label={t('Loading')} />
+    ) : (
+      <Empty>{t('Choose at least one column.')}</Empty>
+    );
   }
   const { Columns, Rows, More, Sampled } = preview.data;
   const right = (type: ColumnType) => (type === 'NUMBER' || type === 'AMOUNT' ? 'right' : undefined);
@@ -47,7 +52,7 @@ export function PreviewTable({ report }: { report: Report | null }) {
           highlightOnHover
           verticalSpacing={4}
           stickyHeader
-          aria-label="Preview"
+          aria-label={t('Preview')}
           style={{ whiteSpace: 'nowrap' }}
         >
           <Table.Thead>
@@ -74,11 +79,11 @@ export function PreviewTable({ report }: { report: Report | null }) {
       </Table.ScrollContainer>
       <Text c="dimmed" size="sm" role="status">
         {Rows.length === 0
-          ? 'No row fits.'
+          ? t('No row fits.')
           : More
-            ? `The first ${Rows.length} rows.`
-            : `All ${Rows.length} rows.`}
-        {Sampled ? ' Shown of a smaller sample.' : ''}
+            ? t('The first {n} rows.', { n: Rows.length })
+            : plural(Rows.length, 'The only row.', 'All {n} rows.')}
+        {Sampled && ` ${t('Shown of a smaller sample.')}`}
       </Text>
     </>
   );
