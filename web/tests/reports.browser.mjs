@@ -128,6 +128,9 @@ test('rows are grouped and totalled', () =>
     const preview = page.getByRole('table', { name: 'Preview' });
     await preview.getByRole('columnheader', { name: 'Home team' }).waitFor();
     assert.deepEqual(await head(page), ['Home team', 'Home goals']);
+    await choose(page, 'Drawn as', 'Bars');
+    const chart = page.getByRole('img', { name: 'Chart of Home goals by Home team' });
+    await chart.waitFor();
     await page.getByLabel('Report name').fill('Goals at home');
     await page.getByRole('button', { name: 'Save to My reports' }).click();
     await page.getByRole('link', { name: 'Goals at home' }).click();
@@ -137,6 +140,8 @@ test('rows are grouped and totalled', () =>
     const saved = await server.call('/api/encke/v1/reports/list');
     const report = saved.find((r) => r.Name === 'Goals at home').Report;
     assert.deepEqual(report.group, ['homeTeam']);
+    await chart.waitFor();
+    assert.deepEqual(report.chart, { kind: 'bar', label: 'homeTeam' });
     assert.deepEqual(report.columns, [{ key: 'homeTeam' }, { key: 'homeGoals', total: 'avg' }]);
   }));
 

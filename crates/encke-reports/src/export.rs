@@ -114,7 +114,7 @@ pub fn export(
         Format::Csv => to_csv(columns, BufWriter::new(out), each),
         Format::Xlsx if snapshot.rows >= MAX_SHEET => Err(ExportError::TooLong),
         Format::Xlsx => to_xlsx(columns, out, each),
-        Format::Parquet => to_parquet(columns, out, each),
+        Format::Parquet => write_parquet(columns, out, each),
     }
 }
 
@@ -288,7 +288,11 @@ fn parquet_type(column: &Shown) -> Result<Type, ExportError> {
     Ok(built.build()?)
 }
 
-fn to_parquet(
+/// Writes a Parquet file of the rows that `each` hands over, a value a column.
+///
+/// # Errors
+/// The disk is full, or `each` fails.
+pub fn write_parquet(
     columns: &[Shown],
     out: std::fs::File,
     each: impl FnOnce(&mut dyn FnMut(&[Cell]) -> Result<(), ExportError>) -> Result<(), ExportError>,

@@ -19,7 +19,8 @@ mod template;
 pub use cell::Cell;
 pub use load::load;
 pub use report::{
-    Choice, Chosen, DataSet, Filter, Op, Pivot, Range, SavedReport, Shown, Sort, Total, Values,
+    Chart, ChartKind, Choice, Chosen, DataSet, Filter, Op, Pivot, Range, SavedReport, Shown, Sort, Total,
+    Values,
 };
 pub use run::{offered, preview, run, sample};
 pub use sample::{MAX_SAMPLE_ROWS, REGISTRATIONS, sample_rows, stage_sample};

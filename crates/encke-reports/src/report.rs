@@ -197,6 +197,26 @@ pub struct Pivot {
     pub total: Total,
 }
 
+/// What rows are drawn as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChartKind {
+    /// Bars beside each other.
+    Bar,
+    /// A line a column.
+    Line,
+}
+
+/// How the console draws the rows: every column of numbers along one of the columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chart {
+    /// What it is drawn as.
+    pub kind: ChartKind,
+    /// Key of the chosen column along which it is drawn.
+    pub label: String,
+}
+
 /// How many rows of the sample association, and which.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -241,6 +261,9 @@ pub struct SavedReport {
     /// Values that become columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pivot: Option<Pivot>,
+    /// How the console draws it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<Chart>,
 }
 
 /// A column of an answer.
@@ -367,6 +390,14 @@ impl SavedReport {
             if seen.contains(&pivot.column) {
                 return refuse("The column whose values become columns can not be chosen as well");
             }
+        }
+        if let Some(chart) = &self.chart
+            && !seen.contains(&chart.label)
+        {
+            return refuse(format!(
+                "Choose the column '{}' to draw a chart along it",
+                chart.label
+            ));
         }
         for key in self.parameters.keys() {
             if !template.parameters.iter().any(|p| p.key == *key) {

@@ -69,6 +69,7 @@ fn report(columns: &[(&str, Option<Total>)], filters: Vec<Filter>) -> SavedRepor
         sort: vec![],
         group: vec![],
         pivot: None,
+        chart: None,
     }
 }
 

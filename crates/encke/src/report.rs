@@ -3,13 +3,14 @@
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use encke_reports::{Cell, ColumnType, Shown, export};
 use indicatif::{ProgressBar, ProgressStyle};
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -39,7 +40,7 @@ enum Command {
 struct Pull {
     /// Address with the API code, as the report's owner copied it.
     url: String,
-    /// File: .sqlite or .db (a table), .csv, or .jsonl.
+    /// File: .sqlite or .db (a table), .csv, .jsonl or .parquet.
     #[arg(long)]
     into: PathBuf,
     /// Name of the table in an SQLite file.
@@ -87,16 +88,17 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     let end = pull.into.extension().and_then(|e| e.to_str()).unwrap_or_default();
     match end {
         "sqlite" | "sqlite3" | "db" => Client::new(&pull)?.pull(&mut Table::open(&pull)?),
-        "csv" | "jsonl" if pull.incremental => {
+        "csv" | "jsonl" | "parquet" if pull.incremental => {
             bail!(
                 "what changed can only be put into an SQLite file: {}",
                 pull.into.display()
             )
         }
-        "csv" => Client::new(&pull)?.pull(&mut Text::open(&pull, true)?),
-        "jsonl" => Client::new(&pull)?.pull(&mut Text::open(&pull, false)?),
+        "csv" => Client::new(&pull)?.pull(&mut Text::open(&pull, Kind::Csv)?),
+        "jsonl" => Client::new(&pull)?.pull(&mut Text::open(&pull, Kind::JsonLines)?),
+        "parquet" => Client::new(&pull)?.pull(&mut Text::open(&pull, Kind::Parquet)?),
         _ => bail!(
-            "{}: the name has to end with .sqlite, .db, .csv or .jsonl",
+            "{}: the name has to end with .sqlite, .db, .csv, .jsonl or .parquet",
             pull.into.display()
         ),
     }
@@ -401,16 +403,27 @@ impl Target for Table {
     }
 }
 
-/// A text file of rows, gathered beside its name until it is whole.
+/// What the gathered rows become.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Csv,
+    JsonLines,
+    /// Gathered as JSON lines, for a part of a Parquet file can not be gone on with.
+    Parquet,
+}
+
+/// A file of rows, gathered as text beside its name until it is whole.
 struct Text {
     path: PathBuf,
     part: PathBuf,
-    csv: bool,
+    kind: Kind,
+    /// Columns of the rows, as the last page told.
+    columns: Vec<Shown>,
     state: Option<State>,
 }
 
 impl Text {
-    fn open(pull: &Pull, csv: bool) -> anyhow::Result<Self> {
+    fn open(pull: &Pull, kind: Kind) -> anyhow::Result<Self> {
         let beside = |end: &str| {
             let mut name = pull.into.clone().into_os_string();
             name.push(end);
@@ -419,17 +432,66 @@ impl Text {
         Ok(Self {
             path: pull.into.clone(),
             part: beside(".part"),
-            csv,
+            kind,
+            columns: Vec::new(),
             state: fs::read(beside(".state"))
                 .ok()
                 .and_then(|t| serde_json::from_slice(&t).ok()),
         })
     }
 
+    /// The gathered rows as a Parquet file.
+    fn parquet(&self) -> anyhow::Result<()> {
+        let draft = self.path.with_extension("parquet.new");
+        let rows = BufReader::new(File::open(&self.part)?);
+        let file = File::create(&draft).with_context(|| draft.display().to_string())?;
+        export::write_parquet(&self.columns, file.try_clone()?, |push| {
+            for line in rows.lines() {
+                let row: Map<String, Value> = serde_json::from_str(&line?).map_err(std::io::Error::from)?;
+                let cells: Vec<Cell> = self.columns.iter().map(|c| cell(row.get(&c.key))).collect();
+                push(&cells)?;
+            }
+            Ok(())
+        })?;
+        file.sync_all()?;
+        fs::rename(draft, &self.path)?;
+        fs::remove_file(&self.part)?;
+        Ok(())
+    }
+
     fn state_file(&self) -> PathBuf {
         // "x.csv.part" and "x.csv.state".
         self.part.with_extension("state")
     }
+}
+
+fn cell(value: Option<&Value>) -> Cell {
+    match value {
+        Some(Value::String(t)) => Cell::Text(t.clone()),
+        Some(Value::Number(n)) => Cell::number(&n.to_string()),
+        _ => Cell::Null,
+    }
+}
+
+/// The columns of a page's rows with their types; what rows carry beside has that of its first value.
+fn columns(page: &Page) -> Vec<Shown> {
+    let kind = |key: &str| {
+        let at = page.column_keys.iter().position(|k| k == key);
+        let told = at.and_then(|at| page.column_types.get(at)).cloned();
+        let first = page.results.first().and_then(|row| row.get(key));
+        match (told, first) {
+            (Some(told), _) => serde_json::from_value(told.into()).unwrap_or(ColumnType::String),
+            (None, _) if key == "lastUpdateDateTime" => ColumnType::DateTime,
+            (None, Some(Value::Number(_))) => ColumnType::Number,
+            (None, _) => ColumnType::String,
+        }
+    };
+    let shown = |key: String| Shown {
+        kind: kind(&key),
+        name: key.clone(),
+        key,
+    };
+    keys(page).into_iter().map(shown).collect()
 }
 
 fn field(value: &Value) -> String {
@@ -456,7 +518,7 @@ impl Target for Text {
 
     fn begin(&mut self, page: &Page, _: &State) -> anyhow::Result<()> {
         let mut file = File::create(&self.part).with_context(|| self.part.display().to_string())?;
-        if self.csv {
+        if self.kind == Kind::Csv {
             let names: Vec<String> = keys(page).into_iter().map(|k| field(&Value::String(k))).collect();
             writeln!(file, "{}", names.join(","))?;
         }
@@ -474,9 +536,10 @@ impl Target for Text {
         file.set_len(good)?;
         let mut out = BufWriter::new(file);
         std::io::Seek::seek(&mut out, std::io::SeekFrom::End(0))?;
+        self.columns = columns(page);
         let keys = keys(page);
         for row in &page.results {
-            if self.csv {
+            if self.kind == Kind::Csv {
                 let fields: Vec<String> = keys
                     .iter()
                     .map(|k| field(row.get(k).unwrap_or(&Value::Null)))
@@ -498,7 +561,10 @@ impl Target for Text {
     }
 
     fn finish(&mut self, _: &State) -> anyhow::Result<()> {
-        fs::rename(&self.part, &self.path)?;
+        match self.kind {
+            Kind::Parquet => self.parquet()?,
+            _ => fs::rename(&self.part, &self.path)?,
+        }
         fs::remove_file(self.state_file())?;
         Ok(())
     }

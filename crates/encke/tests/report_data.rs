@@ -848,6 +848,14 @@ fn what_a_report_asks_for_is_checked() {
         (with("columns", json!(["x"])), "no column"),
         (with("columns", json!(["personId", "personId"])), "only once"),
         (with("template", json!(5)), "not found"),
+        (
+            with("chart", json!({ "kind": "bar", "label": "firstName" })),
+            "draw a chart",
+        ),
+        (
+            with("chart", json!({ "kind": "pie", "label": "lastName" })),
+            "can not be read",
+        ),
         (with("name", json!("")), "name has"),
         (with("extra", json!(1)), "can not be read"),
         (
@@ -1065,6 +1073,26 @@ fn the_puller_keeps_a_copy() {
         .lines()
         .map(|l| serde_json::from_str::<Value>(l).unwrap()["#result_id#"].clone());
     assert!(numbers.eq((1..=2345).map(|n| json!(n.to_string()))));
+    // As Parquet, which an upload reads again with its types.
+    let (well, said, parquet) = pull(&url, "out.parquet", &[]);
+    assert!(well, "{said}");
+    let uploaded = upload(
+        &server,
+        &who(ADMIN, ADMIN),
+        "out.parquet",
+        &std::fs::read(&parquet).unwrap(),
+    );
+    let kinds = uploaded["Tables"][0]["Columns"].as_array().unwrap();
+    let born = kinds.iter().find(|c| c["name"] == "dateOfBirth").unwrap();
+    assert_eq!(born["type"], "DATE", "{uploaded}");
+    let table = uploaded["Tables"][0]["Table"].as_str().unwrap();
+    let copy = json!({ "name": "copy", "source": uploaded["SourceID"], "table": table,
+        "columns": [{ "key": "lastName", "type": "STRING" }] });
+    let copy = admin(&server, "save-template", &[("Template", &copy.to_string())]);
+    let copy = &copy["Template"];
+    let counted =
+        json!({ "name": "r", "template": copy, "columns": [{ "key": "lastName", "total": "count" }] });
+    assert_eq!(rows(&server, &counted), json!([[2345]]));
     let count = |query: &str| -> i64 {
         let database = rusqlite::Connection::open(server.work_dir.join("out.db")).unwrap();
         database.query_row(query, [], |r| r.get(0)).unwrap()

@@ -52,7 +52,10 @@ export type Report = {
   sort?: { column: string; descending?: boolean }[];
   group?: string[];
   pivot?: { column: string; value: string; total: Total };
+  chart?: Chart;
 };
+/** How rows are drawn: the column along which, and as what. */
+export type Chart = { kind: 'bar' | 'line'; label: string };
 export type Code = { Created: number; Expires: number; Addresses: string; Locale: string };
 export type SavedReport = {
   ReportID: string;

@@ -222,6 +222,7 @@ fn whole(
         sort: Vec::new(),
         group: Vec::new(),
         pivot: None,
+        chart: None,
     }
 }
 

@@ -87,6 +87,7 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
       columns,
       group: group.length > 0 ? group : undefined,
       sort: sort.length > 0 ? sort : undefined,
+      chart: draft.chart && keys.has(draft.chart.label) ? draft.chart : undefined,
     });
   };
   const move = (at: number, by: number) => {
@@ -249,6 +250,55 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
           </Group>
         )}
       </Stack>
+    </Fieldset>
+  );
+}
+
+function ChartFields({
+  template,
+  draft,
+  set,
+}: {
+  template: Template;
+  draft: Draft;
+  set: (d: Draft) => void;
+}) {
+  const { chart } = draft;
+  const shown = draft.columns.flatMap((c) => template.columns.find((known) => known.key === c.key) ?? []);
+  const first = shown.find((c) => !isNumber(c)) ?? shown[0];
+  return (
+    <Fieldset legend={t('Chart')}>
+      <Group grow gap="xs">
+        <Select
+          size="xs"
+          label={t('Drawn as')}
+          placeholder={t('None')}
+          clearable
+          data={[
+            { value: 'bar', label: t('Bars') },
+            { value: 'line', label: t('Lines') },
+          ]}
+          value={chart?.kind ?? null}
+          onChange={(kind) =>
+            set({
+              ...draft,
+              chart:
+                kind && first
+                  ? { kind: kind === 'line' ? 'line' : 'bar', label: chart?.label ?? first.key }
+                  : undefined,
+            })
+          }
+        />
+        {chart && (
+          <Select
+            size="xs"
+            label={t('Along')}
+            data={shown.map((c) => ({ value: c.key, label: nameIn(c.names, c.key) }))}
+            value={chart.label}
+            onChange={(label) => label && set({ ...draft, chart: { ...chart, label } })}
+          />
+        )}
+      </Group>
     </Fieldset>
   );
 }
@@ -450,6 +500,7 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
             )}
             {template && <Columns template={template} draft={draft} set={set} />}
             {template && <Conditions template={template} draft={draft} set={set} />}
+            {template && <ChartFields template={template} draft={draft} set={set} />}
           </Stack>
         </Grid.Col>
         <Grid.Col span={{ base: 12, md: 7, lg: 8 }}>

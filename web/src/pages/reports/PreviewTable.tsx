@@ -3,6 +3,7 @@ import { Alert, Loader, Table, Text } from '@mantine/core';
 import { type Cell, type ColumnType, type Report, usePreview } from '../../api/reports';
 import { Empty } from '../../components/parts';
 import { plural, t } from '../../i18n';
+import { Chart } from './Chart';
 
 function show(cell: Cell, type: ColumnType) {
   if (cell === null || cell === undefined)
@@ -43,6 +44,7 @@ export function PreviewTable({ report }: { report: Report | null }) {
   const right = (type: ColumnType) => (type === 'NUMBER' || type === 'AMOUNT' ? 'right' : undefined);
   return (
     <>
+      {report?.chart && <Chart chart={report.chart} preview={preview.data} />}
       <Table.ScrollContainer
         minWidth={300}
         maxHeight="70vh"
