@@ -1,14 +1,12 @@
 //! Storage services reached through the library `opendal`, in restic's default layout (as [`crate::Local`]), so that
 //! stock restic finds the same repository there.
 
-use crate::{Backend, FileKind, StorageError, StorageResult};
+use crate::threads::{runtime, wait};
+use crate::{Backend, FileKind, StorageError, StorageResult, path};
 use futures_util::TryStreamExt as _;
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{Buffer, Builder, Error, ErrorKind, Operator, services};
-use std::sync::OnceLock;
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
-use tokio::runtime::Runtime;
 
 /// Further tries of one call before it counts as failed.
 const TRIES: usize = 5;
@@ -47,6 +45,22 @@ pub struct S3 {
     pub access_key: String,
     /// The key.
     pub secret_key: String,
+}
+
+/// A place in Azure Blob Storage.
+#[derive(Clone, Default)]
+pub struct Azure {
+    /// Name of the account.
+    pub account: String,
+    /// The account's key, in base 64.
+    pub key: String,
+    /// Container.
+    pub container: String,
+    /// Domain that follows the account's name, such as `blob.core.chinacloudapi.cn`; empty for the public cloud. With
+    /// a scheme it is the whole address, as services of one's own have it: `http://host:10000/account`.
+    pub realm: String,
+    /// Folder in the container; may be empty.
+    pub prefix: String,
 }
 
 impl S3 {
@@ -100,34 +114,6 @@ impl S3 {
     }
 }
 
-/// The threads that talk to storage services; calls from outside wait for them.
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        // Fails only when a provider was chosen before, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("storage")
-            .enable_all()
-            .build()
-            .expect("a process that runs can start two threads")
-    })
-}
-
-/// Runs work on the storage threads and waits for it, from any kind of thread.
-fn wait<T: Send + 'static>(
-    work: impl Future<Output = StorageResult<T>> + Send + 'static,
-) -> StorageResult<T> {
-    let (done, answer) = sync_channel(1);
-    runtime().spawn(async move {
-        let _ = done.send(work.await);
-    });
-    answer
-        .recv()
-        .unwrap_or_else(|_| Err(StorageError::Other("a call to the storage broke off".into())))
-}
-
 fn error(place: &str, e: &Error) -> StorageError {
     match e.kind() {
         ErrorKind::NotFound => StorageError::NotFound(place.to_string()),
@@ -137,14 +123,6 @@ fn error(place: &str, e: &Error) -> StorageError {
             StorageError::Unreachable(format!("{place}: {}", e.message()))
         }
         _ => StorageError::Other(format!("{place}: {}", e.message())),
-    }
-}
-
-fn path(kind: FileKind, name: &str) -> String {
-    match kind {
-        FileKind::Config => kind.folder().to_string(),
-        FileKind::Pack => format!("data/{}/{name}", name.get(..2).unwrap_or("00")),
-        _ => format!("{}/{name}", kind.folder()),
     }
 }
 
@@ -188,6 +166,35 @@ impl Cloud {
             .disable_config_load()
             .disable_ec2_metadata();
         Self::new(builder, place.url(), false)
+    }
+
+    /// A container, or a folder in one, of Azure Blob Storage.
+    ///
+    /// # Errors
+    /// Settings that can not be right.
+    pub fn azure(place: &Azure) -> StorageResult<Self> {
+        for (value, what) in [
+            (&place.account, "account has no name"),
+            (&place.key, "account's key is missing"),
+            (&place.container, "container has no name"),
+        ] {
+            if value.is_empty() {
+                return Err(StorageError::Invalid(format!("the Azure {what}")));
+            }
+        }
+        let endpoint = match place.realm.as_str() {
+            "" => format!("https://{}.blob.core.windows.net", place.account),
+            url if url.contains("://") => url.trim_end_matches('/').to_string(),
+            realm => format!("https://{}.{realm}", place.account),
+        };
+        let builder = services::Azblob::default()
+            .endpoint(&endpoint)
+            .container(&place.container)
+            .root(&place.prefix)
+            .account_name(&place.account)
+            .account_key(&place.key);
+        let prefix = place.prefix.trim_matches('/');
+        Self::new(builder, format!("{endpoint}/{}/{prefix}", place.container), false)
     }
 
     /// A folder of a WebDAV server.

@@ -1,16 +1,24 @@
 //! Where a repository's bytes live: a small blocking interface ([`Backend`]) and its implementations. It knows files
 //! by kind and name, and nothing of what is in them. [`open_place`] opens what the settings of a Storage Vault name.
 
+mod again;
 mod cloud;
+mod ftp;
 mod local;
 mod place;
 mod rest;
+mod sftp;
+mod spanned;
+mod threads;
 mod trust;
 
-pub use cloud::{Cloud, S3};
+pub use cloud::{Azure, Cloud, S3};
+pub use ftp::{Ftp, FtpPlace, FtpTls};
 pub use local::Local;
 pub use place::{kind_name, open_place, s3_place};
 pub use rest::Rest;
+pub use sftp::{KnownHosts, Login, Sftp, SftpPlace};
+pub use spanned::Spanned;
 pub use trust::tls;
 
 use std::sync::Arc;
@@ -33,6 +41,9 @@ pub enum FileKind {
 }
 
 impl FileKind {
+    /// The kinds that have a folder.
+    const FOLDERS: [Self; 5] = [Self::Key, Self::Index, Self::Snapshot, Self::Lock, Self::Pack];
+
     /// Folder of this kind.
     #[must_use]
     pub fn folder(self) -> &'static str {
@@ -45,6 +56,28 @@ impl FileKind {
             FileKind::Lock => "locks",
         }
     }
+}
+
+/// Where a file lies below the repository, in restic's default layout: packs in 256 subfolders by the first two digits
+/// of their names.
+fn path(kind: FileKind, name: &str) -> String {
+    match kind {
+        FileKind::Config => kind.folder().to_string(),
+        FileKind::Pack => format!("data/{}/{name}", name.get(..2).unwrap_or("00")),
+        _ => format!("{}/{name}", kind.folder()),
+    }
+}
+
+/// A name for a file that is being written, in the folder of the file at `path`: no listing takes it for a file of the
+/// repository.
+fn draft(path: &str) -> String {
+    let mut random = [0; 8];
+    // A random part that is all zeros is as unique as the name before it.
+    let _ = getrandom::fill(&mut random);
+    let number = u64::from_le_bytes(random);
+    let name = path.rfind('/').map_or(0, |slash| slash + 1);
+    // Short, as some servers' names are.
+    format!("{}.{number:016x}.tmp", path.get(..name + 16).unwrap_or(path))
 }
 
 /// Why a call failed.
@@ -130,9 +163,11 @@ pub trait Backend: Send + Sync {
     fn is_local(&self) -> bool;
 }
 
-/// Opens a location: a path, `rest:http(s)://user:password@host/path/`, or `s3:http(s)://host/bucket/path` with the
-/// credentials in the environment, as stock restic takes them (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
-/// `AWS_DEFAULT_REGION`).
+/// Opens a location as stock restic writes it: a path; `rest:http(s)://user:password@host/path/`;
+/// `sftp:user@host:/folder` or `sftp://user@host:port/folder` with the caller's keys and known hosts;
+/// `s3:http(s)://host/bucket/path` or `azure:container:/folder` with the credentials in the environment
+/// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`; `AZURE_ACCOUNT_NAME`, `AZURE_ACCOUNT_KEY`,
+/// `AZURE_ENDPOINT_SUFFIX`).
 ///
 /// # Errors
 /// The location can not be understood.
@@ -149,6 +184,28 @@ pub fn open(location: &str) -> StorageResult<Arc<dyn Backend>> {
         );
         let place = S3::from_url(url, &access_key, &secret_key, &region)?;
         return Ok(Arc::new(Cloud::s3(&place)?));
+    }
+    if let Some(url) = location.strip_prefix("sftp:") {
+        return Ok(Arc::new(Sftp::from_url(url)?));
+    }
+    if let Some(place) = location.strip_prefix("azure:") {
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let (container, prefix) = place.split_once(':').ok_or_else(|| {
+            StorageError::Invalid("an Azure location looks like azure:container:/folder".into())
+        })?;
+        let suffix = variable("AZURE_ENDPOINT_SUFFIX");
+        let azure = Azure {
+            account: variable("AZURE_ACCOUNT_NAME"),
+            key: variable("AZURE_ACCOUNT_KEY"),
+            container: container.to_string(),
+            realm: if suffix.is_empty() {
+                suffix
+            } else {
+                format!("blob.{suffix}")
+            },
+            prefix: prefix.to_string(),
+        };
+        return Ok(Arc::new(Cloud::azure(&azure)?));
     }
     Ok(Arc::new(Local::new(location)))
 }

@@ -74,13 +74,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 impl Backend for Local {
     fn create(&self) -> StorageResult<()> {
         let make = |path: PathBuf| fs::create_dir_all(&path).map_err(|e| error(&path, &e));
-        for kind in [
-            FileKind::Key,
-            FileKind::Index,
-            FileKind::Snapshot,
-            FileKind::Lock,
-            FileKind::Pack,
-        ] {
+        for kind in FileKind::FOLDERS {
             make(self.root.join(kind.folder()))?;
         }
         for i in 0..256 {

@@ -1,11 +1,16 @@
 //! From the settings of a Storage Vault to the storage they name (reference, section 14).
 
-use crate::{Backend, Cloud, Local, Rest, S3, StorageError, StorageResult};
+use crate::{
+    Azure, Backend, Cloud, Ftp, FtpPlace, FtpTls, KnownHosts, Local, Login, Rest, S3, Sftp, SftpPlace,
+    Spanned, StorageError, StorageResult,
+};
 use encke_api::constants::{
-    DESTINATIONTYPE_AZUREBLOB, DESTINATIONTYPE_B2, DESTINATIONTYPE_COMET, DESTINATIONTYPE_FTP,
-    DESTINATIONTYPE_LOCALCOPY, DESTINATIONTYPE_S3, DESTINATIONTYPE_SFTP, DESTINATIONTYPE_SMB,
-    DESTINATIONTYPE_SPANNED, DESTINATIONTYPE_STORJ, DESTINATIONTYPE_SWIFT, DESTINATIONTYPE_WEBDAV,
-    OBJECT_LOCK_LEGACY, OBJECT_LOCK_ON,
+    DESTINATION_SFTP_AUTHMODE_NATIVE, DESTINATION_SFTP_AUTHMODE_PASSWORD,
+    DESTINATION_SFTP_AUTHMODE_PRIVATEKEY, DESTINATIONTYPE_AZUREBLOB, DESTINATIONTYPE_B2,
+    DESTINATIONTYPE_COMET, DESTINATIONTYPE_FTP, DESTINATIONTYPE_LOCALCOPY, DESTINATIONTYPE_S3,
+    DESTINATIONTYPE_SFTP, DESTINATIONTYPE_SMB, DESTINATIONTYPE_SPANNED, DESTINATIONTYPE_STORJ,
+    DESTINATIONTYPE_SWIFT, DESTINATIONTYPE_WEBDAV, FTPS_MODE_EXPLICIT, FTPS_MODE_IMPLICIT,
+    FTPS_MODE_PLAINTEXT, OBJECT_LOCK_LEGACY, OBJECT_LOCK_ON,
 };
 use encke_api::types::DestinationLocation;
 use std::sync::Arc;
@@ -67,6 +72,30 @@ pub fn open_place(location: &DestinationLocation, bucket_key: &str) -> StorageRe
             let dav = Cloud::webdav(&dav.dav_server, &dav.path, &dav.user_name, &dav.access_key)?;
             Ok(Arc::new(dav))
         }
+        DESTINATIONTYPE_SFTP => Ok(Arc::new(Sftp::new(sftp_place(location)?)?)),
+        DESTINATIONTYPE_FTP => Ok(Arc::new(Ftp::new(ftp_place(location)?)?)),
+        DESTINATIONTYPE_AZUREBLOB => Ok(Arc::new(Cloud::azure(&Azure {
+            account: location.azb_account_name.clone(),
+            key: location.azb_account_key.clone(),
+            container: location.azb_container.clone(),
+            realm: location.azb_realm.clone(),
+            prefix: location.azb_prefix.clone(),
+        })?)),
+        DESTINATIONTYPE_SPANNED => {
+            let open = |target: &DestinationLocation| match target.destination_type {
+                DESTINATIONTYPE_SPANNED => Err(StorageError::Invalid(
+                    "a spanned vault can not be part of another one".into(),
+                )),
+                // The key of a bucket that is part of a vault is in clear.
+                _ => open_place(target, &target.comet_bucket_key),
+            };
+            let targets = location
+                .span_targets
+                .iter()
+                .map(open)
+                .collect::<StorageResult<_>>()?;
+            Ok(Arc::new(Spanned::new(targets, location.span_use_static_slots)?))
+        }
         other => match kind_name(other) {
             Some(name) => Err(StorageError::Unsupported(format!("storage of the kind {name}"))),
             None => Err(StorageError::Invalid(format!(
@@ -74,6 +103,62 @@ pub fn open_place(location: &DestinationLocation, bucket_key: &str) -> StorageRe
             ))),
         },
     }
+}
+
+fn sftp_place(location: &DestinationLocation) -> StorageResult<SftpPlace> {
+    let login = match location.sftp_auth_mode {
+        DESTINATION_SFTP_AUTHMODE_NATIVE => Login::Native,
+        DESTINATION_SFTP_AUTHMODE_PASSWORD => Login::Password(location.sftp_password.clone()),
+        DESTINATION_SFTP_AUTHMODE_PRIVATEKEY => Login::Key(location.sftp_private_key.clone()),
+        other => {
+            return Err(StorageError::Invalid(format!(
+                "{other} is not a way to log in to an SFTP server"
+            )));
+        }
+    };
+    let known_hosts = match &login {
+        Login::Native => KnownHosts::Native,
+        _ if !location.sftp_custom_auth_use_known_hosts_file => KnownHosts::Any,
+        _ if location.sftp_custom_auth_known_hosts_file.is_empty() => KnownHosts::Native,
+        _ => KnownHosts::File((&location.sftp_custom_auth_known_hosts_file).into()),
+    };
+    Ok(SftpPlace {
+        server: location.sftp_server.clone(),
+        user: location.sftp_username.clone(),
+        folder: location.sftp_remote_path.clone(),
+        login,
+        known_hosts,
+    })
+}
+
+fn ftp_place(location: &DestinationLocation) -> StorageResult<FtpPlace> {
+    let tls = match location.ftps_mode {
+        FTPS_MODE_PLAINTEXT => FtpTls::None,
+        FTPS_MODE_IMPLICIT => FtpTls::Implicit,
+        FTPS_MODE_EXPLICIT => FtpTls::Explicit,
+        other => {
+            return Err(StorageError::Invalid(format!(
+                "{other} is not a way to protect FTP"
+            )));
+        }
+    };
+    let number = |n: i64, what: &str| {
+        u16::try_from(n).map_err(|_| StorageError::Invalid(format!("{n} is not a {what}")))
+    };
+    Ok(FtpPlace {
+        host: location.ftp_server.clone(),
+        port: number(location.ftp_port, "port")?,
+        user: location.ftp_username.clone(),
+        password: location.ftp_password.clone(),
+        folder: if location.ftp_base_use_home_directory {
+            String::new()
+        } else {
+            location.ftp_custom_base_directory.clone()
+        },
+        tls,
+        any_certificate: location.ftp_accept_invalid_ssl,
+        connections: number(location.ftp_max_connections, "number of connections")?.into(),
+    })
 }
 
 /// The place of an S3 location. The server may be written with or without scheme.

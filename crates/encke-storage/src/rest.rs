@@ -1,5 +1,6 @@
 //! A server that speaks restic's REST protocol, version 2 (restic documentation, "REST Backend").
 
+use crate::again::retried;
 use crate::{Backend, FileKind, StorageError, StorageResult};
 use base64::Engine as _;
 use std::io::Read as _;
@@ -8,10 +9,6 @@ use ureq::http::StatusCode;
 
 /// Media type of the protocol's second version.
 const V2: &str = "application/vnd.x.restic.rest.v2";
-/// Tries of one call before it counts as failed.
-const TRIES: u32 = 6;
-/// First pause between tries; doubles each time, with jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(300);
 /// Silence on a connection after which a try is given up.
 const IDLE: Duration = Duration::from_secs(60);
 /// Largest answer read into memory: a listing of some ten million files.
@@ -86,24 +83,6 @@ impl Rest {
             FileKind::Config => format!("{}config", self.base),
             _ => format!("{}{}/{name}", self.base, kind.folder()),
         }
-    }
-
-    /// Repeats a call while the failure may pass.
-    fn retried<T>(&self, what: &str, mut call: impl FnMut() -> StorageResult<T>) -> StorageResult<T> {
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
-            match call() {
-                Err(StorageError::Unreachable(e)) if attempt < TRIES => {
-                    tracing::warn!(error = %e, what, attempt, "storage call failed, trying again");
-                    let mut random = [0u8; 1];
-                    let _ = getrandom::fill(&mut random);
-                    std::thread::sleep(pause.mul_f32(0.5 + f32::from(random[0]) / 255.0));
-                    pause *= 2;
-                }
-                other => return other,
-            }
-        }
-        Err(StorageError::Unreachable(what.to_string()))
     }
 
     fn read(&self, url: &str, range: Option<(u64, usize)>, accept: Option<&str>) -> StorageResult<Vec<u8>> {
@@ -196,12 +175,12 @@ fn check(status: StatusCode, url: &str) -> StorageResult<()> {
 
 impl Backend for Rest {
     fn create(&self) -> StorageResult<()> {
-        self.retried("create", || self.post(&format!("{}?create=true", self.base), &[]))
+        retried("create", || self.post(&format!("{}?create=true", self.base), &[]))
     }
 
     fn list(&self, kind: FileKind) -> StorageResult<Vec<(String, u64)>> {
         let url = format!("{}{}/", self.base, kind.folder());
-        let text = match self.retried("list", || self.read(&url, None, Some(V2))) {
+        let text = match retried("list", || self.read(&url, None, Some(V2))) {
             // A server may not know a folder nothing was written to.
             Err(StorageError::NotFound(_)) => return Ok(Vec::new()),
             r => r?,
@@ -213,7 +192,7 @@ impl Backend for Rest {
 
     fn get(&self, kind: FileKind, name: &str) -> StorageResult<Vec<u8>> {
         let url = self.url(kind, name);
-        self.retried("get", || self.read(&url, None, None))
+        retried("get", || self.read(&url, None, None))
     }
 
     fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()> {
@@ -221,19 +200,19 @@ impl Backend for Rest {
             return Ok(());
         }
         let url = self.url(kind, name);
-        let read = self.retried("get", || self.read(&url, Some((offset, out.len())), None))?;
+        let read = retried("get", || self.read(&url, Some((offset, out.len())), None))?;
         out.copy_from_slice(&read);
         Ok(())
     }
 
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {
         let url = self.url(kind, name);
-        self.retried("put", || self.post(&url, content))
+        retried("put", || self.post(&url, content))
     }
 
     fn delete(&self, kind: FileKind, name: &str) -> StorageResult<()> {
         let url = self.url(kind, name);
-        self.retried("delete", || {
+        retried("delete", || {
             let mut request = self.agent.delete(&url);
             if let Some(authorization) = &self.authorization {
                 request = request.header("authorization", authorization);

@@ -2,6 +2,8 @@
 
 services.py s3                                 runs S3 and IAM that check every signature and policy
 services.py webdav FOLDER USER PASSWORD        runs WebDAV
+services.py ftp FOLDER USER PASSWORD CERTIFICATE  runs FTP; with the file of a certificate and its key, only by TLS
+services.py container URL ACCOUNT KEY NAME     makes a container of Azure Blob Storage
 services.py ask URL KEY SECRET QUESTION ...    prints the answer, or the code of the refusal
 A service prints one line of JSON once it can be reached, and ends with its standard input.
 """
@@ -86,6 +88,45 @@ def run_webdav(folder, user, password):
     return {"url": "http://127.0.0.1:%d" % server.bind_addr[1]}
 
 
+def run_ftp(folder, user, password, certificate):
+    from pyftpdlib.authorizers import DummyAuthorizer
+    from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
+    from pyftpdlib.servers import ThreadedFTPServer
+
+    class Handler(TLS_FTPHandler if certificate else FTPHandler):
+        pass
+
+    Handler.authorizer = DummyAuthorizer()
+    Handler.authorizer.add_user(user, password, folder, perm="elradfmwMT")
+    Handler.use_sendfile = False
+    if certificate:
+        Handler.certfile = certificate
+        Handler.tls_control_required = Handler.tls_data_required = True
+    server = ThreadedFTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return {"url": "ftp://127.0.0.1:%d" % server.address[1]}
+
+
+def container(url, account, key, name):
+    import base64
+    import hashlib
+    import hmac
+    import urllib.request
+    from email.utils import formatdate
+
+    # https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
+    date, version = formatdate(usegmt=True), "2020-10-02"
+    path = "/%s/%s" % (url.split("/", 3)[3], name)
+    headers = "x-ms-date:%s\nx-ms-version:%s\n" % (date, version)
+    text = "PUT" + "\n" * 12 + headers + "/%s%s\nrestype:container" % (account, path)
+    signed = hmac.new(base64.b64decode(key), text.encode(), hashlib.sha256).digest()
+    request = urllib.request.Request(url + "/" + name + "?restype=container", method="PUT")
+    request.add_header("x-ms-date", date)
+    request.add_header("x-ms-version", version)
+    request.add_header("Authorization", "SharedKey %s:%s" % (account, base64.b64encode(signed).decode()))
+    return urllib.request.urlopen(request).status
+
+
 def ask(url, key, secret, question, *more):
     from botocore.exceptions import ClientError
 
@@ -108,7 +149,9 @@ def ask(url, key, secret, question, *more):
 
 if sys.argv[1] == "ask":
     print(json.dumps(ask(*sys.argv[2:])))
+elif sys.argv[1] == "container":
+    print(container(*sys.argv[2:]))
 else:
-    run = {"s3": run_s3, "webdav": run_webdav}[sys.argv[1]]
+    run = {"s3": run_s3, "webdav": run_webdav, "ftp": run_ftp}[sys.argv[1]]
     print(json.dumps(run(*sys.argv[2:])), flush=True)
     sys.stdin.read()

@@ -60,6 +60,61 @@ impl Service {
         Self::start(&["webdav", folder.to_str().unwrap(), user, password])
     }
 
+    /// FTP over a folder; by TLS only where a certificate is given (a file with its key).
+    pub fn ftp(folder: &Path, user: &str, password: &str, certificate: Option<&Path>) -> Self {
+        let certificate = certificate.map_or("", |file| file.to_str().unwrap());
+        Self::start(&["ftp", folder.to_str().unwrap(), user, password, certificate])
+    }
+
+    /// Azure Blob Storage (Azurite) over a folder, with one account and one container.
+    pub fn azure(folder: &Path, account: &str, key: &str, container: &str) -> Self {
+        let program = python()
+            .parent()
+            .unwrap()
+            .join("../node_modules/.bin/azurite-blob");
+        let mut child = Command::new(program)
+            .args([
+                "--blobHost",
+                "127.0.0.1",
+                "--blobPort",
+                "0",
+                "--skipApiVersionCheck",
+                "--location",
+            ])
+            .arg(folder)
+            .env("AZURITE_ACCOUNTS", format!("{account}:{key}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let base = lines
+            .find_map(|line| {
+                Some(
+                    line.unwrap()
+                        .split_once("successfully listens on ")?
+                        .1
+                        .trim()
+                        .to_string(),
+                )
+            })
+            .expect("the service ended before it listened");
+        // What it says further on is read away, or it would stop.
+        std::thread::spawn(move || lines.for_each(drop));
+        let service = Self {
+            url: format!("{base}/{account}"),
+            told: Value::Null,
+            child,
+        };
+        let made = Command::new(python())
+            .args([SCRIPT, "container", &service.url, account, key, container])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        service
+    }
+
     /// The key of a user of the S3 service: `owner` may everything, `half` may not give policies or make buckets.
     pub fn key(&self, user: &str) -> (String, String) {
         let part = |i: usize| self.told["keys"][user][i].as_str().unwrap().to_string();
