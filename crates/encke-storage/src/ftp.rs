@@ -6,14 +6,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::str::FromStr as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use suppaftp::list::{File, ListParser};
 use suppaftp::types::FileType;
-use suppaftp::{FtpError, RustlsConnector, RustlsFtpStream, Status};
+use suppaftp::{FtpError, FtpResult, RustlsConnector, RustlsFtpStream, Status};
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -155,6 +155,24 @@ fn connected(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// What a command sends over a connection of its own: all of it, or its first `length` bytes.
+fn received(ftp: &mut RustlsFtpStream, command: &str, length: Option<usize>) -> FtpResult<Vec<u8>> {
+    let begun = [Status::AboutToSend, Status::AlreadyOpen];
+    let (_, mut transfer) = ftp.custom_data_command(command, &begun)?;
+    let mut out = Vec::with_capacity(length.unwrap_or(0));
+    let limit = length.map_or(u64::MAX, |length| length as u64);
+    match (&mut transfer).take(limit).read_to_end(&mut out) {
+        // Many servers end TLS without a word. The answer after it says whether that was all.
+        Err(e) if e.kind() != ErrorKind::UnexpectedEof => return Err(FtpError::ConnectionError(e)),
+        _ => {}
+    }
+    match transfer.finish() {
+        // The server says that we closed before the file's end, which we meant.
+        Err(FtpError::UnexpectedResponse(_)) if length == Some(out.len()) => Ok(out),
+        finished => finished.map(|()| out),
+    }
+}
+
 /// Name and size of a line of a listing; nothing for folders and lines that say no file.
 fn listed(line: &str, machine: bool) -> Option<File> {
     if machine {
@@ -279,7 +297,7 @@ impl Ftp {
     fn entries(&self, folder: &str) -> StorageResult<Vec<File>> {
         retried("list", || {
             self.with(|ftp| {
-                let machine = ftp.mlsd(Some(folder));
+                let machine = received(ftp, &format!("MLSD {folder}"), None);
                 let (lines, machine) = match machine {
                     Err(FtpError::UnexpectedResponse(answer))
                         if matches!(
@@ -287,12 +305,13 @@ impl Ftp {
                             Status::BadCommand | Status::NotImplemented | Status::BadArguments
                         ) =>
                     {
-                        (ftp.list(Some(folder)), false)
+                        (received(ftp, &format!("LIST {folder}"), None), false)
                     }
                     lines => (lines, true),
                 };
-                let lines = lines.map_err(|e| error(folder, e))?;
-                Ok(lines.iter().filter_map(|line| listed(line, machine)).collect())
+                let text = lines.map_err(|e| error(folder, e))?;
+                let text = String::from_utf8_lossy(&text);
+                Ok(text.lines().filter_map(|line| listed(line, machine)).collect())
             })
         })
     }
@@ -311,22 +330,7 @@ impl Ftp {
             if offset > 0 {
                 ftp.resume_transfer(start).map_err(|e| error(path, e))?;
             }
-            let mut transfer = ftp.retr_as_stream(path).map_err(|e| error(path, e))?;
-            let broken = |e: std::io::Error| StorageError::Unreachable(format!("{path}: {e}"));
-            let mut out = Vec::with_capacity(length.unwrap_or(0));
-            match length {
-                None => transfer.read_to_end(&mut out).map_err(broken)?,
-                Some(length) => (&mut transfer)
-                    .take(length as u64)
-                    .read_to_end(&mut out)
-                    .map_err(broken)?,
-            };
-            match (transfer.finish(), length) {
-                (Ok(()), _) => Ok(out),
-                // The server says that we closed before the file's end, which we meant.
-                (Err(FtpError::UnexpectedResponse(_)), Some(length)) if out.len() == length => Ok(out),
-                (Err(e), _) => Err(error(path, e)),
-            }
+            received(ftp, &format!("RETR {path}"), length).map_err(|e| error(path, e))
         })
     }
 
@@ -362,9 +366,9 @@ impl Backend for Ftp {
                 for kind in FileKind::FOLDERS {
                     Self::make_folders(ftp, &self.at(&format!("{}/", kind.folder())));
                 }
-                let root = self.at(FileKind::Pack.folder());
-                ftp.nlst(Some(&root)).map(|_| ()).map_err(|e| error(&root, e))
-            })
+                Ok(())
+            })?;
+            self.entries(&self.at(FileKind::Pack.folder())).map(|_| ())
         })
     }
 

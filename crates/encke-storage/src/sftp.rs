@@ -73,8 +73,17 @@ pub struct Sftp {
 /// A connection. All calls share it: the protocol answers in any order.
 struct Session {
     sftp: SftpSession,
-    /// Lives as long as the connection.
-    _ssh: client::Handle<Checker>,
+    /// The connection ends with it.
+    ssh: client::Handle<Checker>,
+}
+
+impl Session {
+    /// Waits for the end of the connection: a request that it overtakes would wait for an answer for long.
+    async fn ended(&self) {
+        while !self.ssh.is_closed() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
 }
 
 /// Looks at the server's key.
@@ -221,7 +230,7 @@ async fn connect(place: &SftpPlace, host: &str, port: u16) -> StorageResult<Sess
         let sftp = SftpSession::new_with_config(channel.into_stream(), config)
             .await
             .map_err(|e| error(host, &e))?;
-        Ok(Session { sftp, _ssh: ssh })
+        Ok(Session { sftp, ssh })
     };
     match tokio::time::timeout(CONNECT, connecting).await {
         Ok(connected) => connected,
@@ -376,7 +385,13 @@ impl Sftp {
             }
         })?;
         let used = session.clone();
-        let answer = wait(call(session));
+        let (running, watched) = (call(session), used.clone());
+        let answer = wait(async move {
+            tokio::select! {
+                answer = running => answer,
+                () = watched.ended() => Err(StorageError::Unreachable("the connection ended".into())),
+            }
+        });
         if matches!(answer, Err(StorageError::Unreachable(_))) {
             let kept = self.session.clone();
             wait(async move {

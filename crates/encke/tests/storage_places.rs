@@ -173,7 +173,7 @@ fn sftp_with_ones_own_keys_is_shared_with_stock_restic() {
             "{name}"
         );
     }
-    done(&["retention", "--keep", "last:1"]);
+    done(&["retention", "--keep", "last=1"]);
     restic(&["check", "--read-data"]);
     // A server that is not the one known is not talked to.
     make_key(&dir.path().join("other"));
