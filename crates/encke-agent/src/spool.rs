@@ -58,6 +58,10 @@ impl Spool {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(SCHEMA)?;
+        // Earlier versions could end between a line and its count.
+        db.execute_batch(
+            "UPDATE jobs SET lines = MAX(lines, COALESCE((SELECT MAX(seq) + 1 FROM lines WHERE job = id), 0))",
+        )?;
         Ok(Self(Mutex::new(db)))
     }
 
@@ -73,14 +77,16 @@ impl Spool {
 
     /// Keeps a line of a job's log for delivery. The job must have been reported.
     pub(crate) fn log(&self, job: &str, severity: &str, message: &str) -> AgentResult<()> {
-        let db = self.0.lock();
+        let mut db = self.0.lock();
+        // A line without its count would have the next one's number.
+        let db = db.transaction()?;
         db.execute(
             "INSERT INTO lines (job, seq, time, severity, message)
              SELECT id, lines, ?2, ?3, ?4 FROM jobs WHERE id = ?1",
             params![job, now(), severity, message],
         )?;
         db.execute("UPDATE jobs SET lines = lines + 1 WHERE id = ?1", [job])?;
-        Ok(())
+        Ok(db.commit()?)
     }
 
     /// The next thing to deliver: first reports of new jobs, then log lines, then newer states.
@@ -117,7 +123,8 @@ impl Spool {
 
     /// Strikes out what was delivered. A job that has ended and is delivered whole is forgotten.
     pub(crate) fn acknowledge(&self, delivery: &Delivery) -> AgentResult<()> {
-        let db = self.0.lock();
+        let mut db = self.0.lock();
+        let db = db.transaction()?;
         match delivery.what {
             What::Report { revision } => db.execute(
                 "UPDATE jobs SET acknowledged = MAX(acknowledged, ?2) WHERE id = ?1",
@@ -133,7 +140,7 @@ impl Spool {
              AND NOT EXISTS (SELECT 1 FROM lines WHERE job = ?1)",
             [&delivery.job],
         )?;
-        Ok(())
+        Ok(db.commit()?)
     }
 
     /// Whether the server has acknowledged the job at least once.
@@ -267,5 +274,19 @@ mod tests {
         assert_eq!(spool.end_jobs_of_dead_process().unwrap().len(), 1);
         assert_eq!(drain(&spool), ["a 7002", "a log 0+1"]);
         assert!(spool.end_jobs_of_dead_process().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_was_never_counted_stops_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        let spool = Spool::open(&path).unwrap();
+        spool.report(&job("a", 6001)).unwrap();
+        spool.log("a", "I", "one").unwrap();
+        spool.0.lock().execute("UPDATE jobs SET lines = 0", []).unwrap();
+        drop(spool);
+        let spool = Spool::open(&path).unwrap();
+        assert_eq!(spool.end_jobs_of_dead_process().unwrap().len(), 1);
+        assert_eq!(drain(&spool), ["a 7002", "a log 0+2"]);
     }
 }
