@@ -123,7 +123,7 @@ fn tls_config(any_certificate: bool) -> StorageResult<ClientConfig> {
             .with_no_client_auth());
     }
     let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(crate::trust::SYSTEM.iter().cloned());
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

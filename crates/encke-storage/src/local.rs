@@ -50,12 +50,7 @@ impl Local {
     }
 
     fn path(&self, kind: FileKind, name: &str) -> PathBuf {
-        let folder = self.root.join(kind.folder());
-        match kind {
-            FileKind::Config => folder,
-            FileKind::Pack => folder.join(name.get(..2).unwrap_or("00")).join(name),
-            _ => folder.join(name),
-        }
+        self.root.join(crate::path(kind, name))
     }
 }
 
