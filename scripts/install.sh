@@ -4,7 +4,7 @@ set -euo pipefail
 
 case "${1:-}" in
   build) commands=(cc:gcc make:make) ;;
-  test) commands=(cc:gcc make:make restic:restic borg:borgbackup curl:curl openssl:openssl jq:jq chromium:chromium setfattr:attr mariadbd:mariadb-server pg_ctlcluster:postgresql mariadb-install-db:mariadb-server setpriv:util-linux sshd:openssh-server ssh:openssh-client python3:python3) ;;
+  test) commands=(cc:gcc make:make restic:restic borg:borgbackup curl:curl openssl:openssl jq:jq chromium:chromium setfattr:attr mariadbd:mariadb-server pg_ctlcluster:postgresql mariadb-install-db:mariadb-server setpriv:util-linux sshd:openssh-server ssh:openssh-client smbd:samba python3:python3) ;;
   *) echo "usage: $0 build|test" >&2; exit 2 ;;
 esac
 
@@ -15,7 +15,7 @@ done
 # Debian keeps what makes Python environments apart, without a command of its own.
 if [ "$1" = test ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
 for tool in cargo node npm; do
-  command -v "$tool" >/dev/null || { echo "$tool is missing: install a Rust toolchain (1.90 or newer) and Node.js (20 or newer)" >&2; exit 1; }
+  command -v "$tool" >/dev/null || { echo "$tool is missing: install a Rust toolchain (1.91 or newer) and Node.js (20 or newer)" >&2; exit 1; }
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 

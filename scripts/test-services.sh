@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs the storage services that tests start on the loopback address, below the target folder, and prints the
-# folder of their programs: moto (S3 with IAM, checks signatures and policies), WsgiDAV (WebDAV), pyftpdlib (FTP) and
-# Azurite (Azure Blob Storage).
+# folder of their programs: moto (S3 with IAM, checks signatures and policies), WsgiDAV (WebDAV), pyftpdlib (FTP),
+# AsyncSSH (SFTP with passwords), OpenStack Swift and Keystone, the simulator of Backblaze's own library (B2) and Azurite
+# (Azure Blob Storage).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-$PWD/target}"
-packages=(moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 PyYAML==6.0.4 py-partiql-parser==0.6.3 wsgidav==4.4.0 cheroot==11.1.2 pyftpdlib==2.2.0 pyOpenSSL==26.0.0)
+packages=(moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 PyYAML==6.0.4 py-partiql-parser==0.6.3 wsgidav==4.4.0 cheroot==11.1.2 pyftpdlib==2.2.0 pyOpenSSL==26.4.0
+  swift==2.38.3 keystone==30.0.0 keystonemiddleware==13.0.1 b2sdk==2.13.2 asyncssh==2.24.1)
 azurite=azurite@3.35.0
 
 venv="$target/test-services"

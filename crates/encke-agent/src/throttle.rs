@@ -83,6 +83,18 @@ impl Backend for Throttled {
         self.inner.delete(kind, name)
     }
 
+    fn protected_until(&self) -> Option<i64> {
+        self.inner.protected_until()
+    }
+
+    fn protect(&self, kind: FileKind, names: &[String]) -> StorageResult<()> {
+        self.inner.protect(kind, names)
+    }
+
+    fn clear(&self) -> StorageResult<()> {
+        self.inner.clear()
+    }
+
     fn ping(&self) -> StorageResult<()> {
         self.inner.ping()
     }

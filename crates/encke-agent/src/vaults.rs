@@ -7,10 +7,13 @@ use crate::{Agent, now};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use encke_api::account_keys::{ENCRYPTIONMETHOD_ENCKE, WrappingKey, bucket_key_place, vault_key_place};
-use encke_api::constants::{DESTINATIONTYPE_COMET, DESTINATIONTYPE_LOCALCOPY, DESTINATIONTYPE_S3};
+use encke_api::constants::{
+    DESTINATIONTYPE_B2, DESTINATIONTYPE_COMET, DESTINATIONTYPE_LOCALCOPY, DESTINATIONTYPE_S3,
+    DESTINATIONTYPE_SWIFT,
+};
 use encke_api::types::{DestinationConfig, DestinationLocation};
 use encke_repo::{Cancel, InitOptions, RepoError, Repository};
-use encke_storage::{Backend, StorageError, kind_name, open_place, s3_place};
+use encke_storage::{Backend, StorageError, b2_place, kind_name, open_place, s3_place, swift_place};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -290,6 +293,17 @@ pub async fn vault_access(data_dir: &std::path::Path, id: &str) -> AgentResult<V
             environment.push(("AWS_ACCESS_KEY_ID", place.access_key.clone()));
             environment.push(("AWS_SECRET_ACCESS_KEY", place.secret_key.clone()));
             format!("s3:{}", place.url())
+        }
+        DESTINATIONTYPE_SWIFT => {
+            let place = swift_place(&location(vault)?);
+            environment = place.restic_environment();
+            format!("swift:{}:/{}", place.container, place.prefix.trim_matches('/'))
+        }
+        DESTINATIONTYPE_B2 => {
+            let place = b2_place(&location(vault)?);
+            environment.push(("B2_ACCOUNT_ID", place.key_id));
+            environment.push(("B2_ACCOUNT_KEY", place.key));
+            format!("b2:{}:{}", place.bucket, place.prefix.trim_matches('/'))
         }
         other => {
             let kind = kind_name(other).unwrap_or("unknown");

@@ -34,6 +34,7 @@ mod pack;
 mod packer;
 mod polynomial;
 mod progress;
+mod protect;
 pub mod prune;
 mod range;
 pub mod repair;

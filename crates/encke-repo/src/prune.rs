@@ -211,6 +211,9 @@ impl Repository {
             Ok(self.backend().delete(FileKind::Pack, &id.to_string())?)
         })?;
         self.load_index()?;
+        // What was not needed for a time was not locked for longer meanwhile.
+        self.protect(report.recovered_packs > 0, cancel)?;
+        self.backend().clear()?;
         Ok(report)
     }
 

@@ -317,6 +317,11 @@ impl Repository {
         }
     }
 
+    /// A note beside the copies in the cache.
+    pub(crate) fn cache_note(&self, name: &str) -> Option<PathBuf> {
+        Some(self.cache.as_ref()?.join(name))
+    }
+
     fn cache_path(&self, kind: FileKind, name: &str) -> Option<PathBuf> {
         let cache = self.cache.as_ref()?;
         matches!(kind, FileKind::Index | FileKind::Snapshot | FileKind::Pack)

@@ -1,6 +1,7 @@
 //! Storage services reached through the library `opendal`, in restic's default layout (as [`crate::Local`]), so that
 //! stock restic finds the same repository there.
 
+use crate::s3_lock::Locks;
 use crate::threads::{runtime, wait};
 use crate::{Backend, FileKind, StorageError, StorageResult, path};
 use futures_util::TryStreamExt as _;
@@ -28,6 +29,8 @@ pub struct Cloud {
     description: String,
     /// Whether a container that is not there comes into being by writing to it.
     makes_folders: bool,
+    /// Locks and versions of objects, where the settings ask for them.
+    locks: Option<Locks>,
 }
 
 /// A place on an S3-compatible service.
@@ -45,6 +48,10 @@ pub struct S3 {
     pub access_key: String,
     /// The key.
     pub secret_key: String,
+    /// Days for which each object is locked against everybody, the owner of the key included; 0 for no locks.
+    pub lock_days: u32,
+    /// Of deleted objects no versions are to stay, as far as locks let them go.
+    pub remove_deleted: bool,
 }
 
 /// A place in Azure Blob Storage.
@@ -89,6 +96,7 @@ impl S3 {
             prefix: prefix.to_string(),
             access_key: access_key.to_string(),
             secret_key: secret_key.to_string(),
+            ..Self::default()
         })
     }
 
@@ -141,6 +149,7 @@ impl Cloud {
             once,
             description,
             makes_folders,
+            locks: None,
         })
     }
 
@@ -165,7 +174,11 @@ impl Cloud {
             .secret_access_key(&place.secret_key)
             .disable_config_load()
             .disable_ec2_metadata();
-        Self::new(builder, place.url(), false)
+        let locks = (place.lock_days > 0 || place.remove_deleted).then(|| Locks::new(place));
+        Ok(Self {
+            locks,
+            ..Self::new(builder, place.url(), false)?
+        })
     }
 
     /// A container, or a folder in one, of Azure Blob Storage.
@@ -281,6 +294,13 @@ impl Backend for Cloud {
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {
         let path = path(kind, name);
         let (op, place) = (self.op.clone(), self.place(&path));
+        // Locks of stock restic come and go.
+        if let Some(locks) = &self.locks
+            && let Some(until) = locks.until()
+            && kind != FileKind::Lock
+        {
+            return locks.put(&path, content, until, kind == FileKind::Config);
+        }
         let content = Buffer::from(content.to_vec());
         // All other files are named by their content: to write one again changes nothing.
         let keep = kind == FileKind::Config;
@@ -303,7 +323,30 @@ impl Backend for Cloud {
         wait(async move { op.delete(&path).await.map_err(|e| error(&place, &e)) })
     }
 
+    fn protected_until(&self) -> Option<i64> {
+        self.locks.as_ref()?.until().map(|until| until.as_second())
+    }
+
+    fn protect(&self, kind: FileKind, names: &[String]) -> StorageResult<()> {
+        let Some((locks, until)) = self
+            .locks
+            .as_ref()
+            .and_then(|locks| Some((locks, locks.until()?)))
+        else {
+            return Ok(());
+        };
+        let paths: Vec<String> = names.iter().map(|name| path(kind, name)).collect();
+        locks.extend(&paths, until)
+    }
+
+    fn clear(&self) -> StorageResult<()> {
+        self.locks.as_ref().map_or(Ok(()), Locks::clear)
+    }
+
     fn ping(&self) -> StorageResult<()> {
+        if let Some(locks) = self.locks.as_ref().filter(|locks| locks.until().is_some()) {
+            locks.check()?;
+        }
         let (op, place) = (self.once.clone(), self.description.clone());
         let makes_folders = self.makes_folders;
         wait(async move {

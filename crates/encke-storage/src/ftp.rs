@@ -9,11 +9,12 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::str::FromStr as _;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use suppaftp::list::{File, ListParser};
 use suppaftp::types::FileType;
-use suppaftp::{FtpError, FtpResult, RustlsConnector, RustlsFtpStream, Status};
+use suppaftp::{FtpError, FtpResult, RustlsConnector, RustlsFtpStream, Status, TlsConnector};
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -149,10 +150,44 @@ fn text(body: &[u8]) -> String {
 
 fn connected(address: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, CONNECT)?;
+    limited(&stream)?;
+    Ok(stream)
+}
+
+/// Gives up on silence.
+fn limited(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(IDLE))?;
-    stream.set_write_timeout(Some(IDLE))?;
-    Ok(stream)
+    stream.set_write_timeout(Some(IDLE))
+}
+
+/// Gives the library's own connections our limits of time.
+#[derive(Debug)]
+struct Patient(RustlsConnector);
+
+impl TlsConnector for Patient {
+    type Stream = <RustlsConnector as TlsConnector>::Stream;
+
+    fn connect(&self, domain: &str, stream: TcpStream) -> FtpResult<Self::Stream> {
+        limited(&stream).map_err(FtpError::ConnectionError)?;
+        self.0.connect(domain, stream)
+    }
+}
+
+/// A connection by TLS from its first byte on. The library connects without a limit of time, so that is done aside: what
+/// nobody waits for any more ends with the system's own limit.
+fn implicit(address: SocketAddr, tls: Arc<ClientConfig>, host: &str) -> FtpResult<RustlsFtpStream> {
+    let (done, connected) = sync_channel(1);
+    let host = host.to_string();
+    std::thread::spawn(move || {
+        let connector = Patient(RustlsConnector::from(tls));
+        let _ = done.send(RustlsFtpStream::connect_secure_implicit(
+            address, connector, &host,
+        ));
+    });
+    connected
+        .recv_timeout(CONNECT + IDLE)
+        .unwrap_or_else(|_| Err(FtpError::ConnectionError(ErrorKind::TimedOut.into())))
 }
 
 /// What a command sends over a connection of its own: all of it, or its first `length` bytes.
@@ -233,9 +268,17 @@ impl Ftp {
         let unreachable = |e: std::io::Error| StorageError::Unreachable(format!("{name}: {e}"));
         let mut last = None;
         for address in (host, port).to_socket_addrs().map_err(unreachable)? {
-            match connected(address) {
-                Ok(stream) => return self.log_in(stream, address),
-                Err(e) => last = Some(e),
+            // The library makes connections that are protected from their first byte by itself.
+            let ftp = match (self.place.tls, &self.tls) {
+                (FtpTls::Implicit, Some(tls)) => implicit(address, tls.clone(), host),
+                _ => connected(address)
+                    .map_err(FtpError::ConnectionError)
+                    .and_then(|stream| self.greet(stream)),
+            };
+            match ftp {
+                Ok(ftp) => return self.log_in(ftp, address),
+                Err(FtpError::ConnectionError(e)) => last = Some(e),
+                Err(e) => return Err(error(&name, e)),
             }
         }
         Err(last.map_or_else(
@@ -244,22 +287,19 @@ impl Ftp {
         ))
     }
 
-    fn log_in(&self, stream: TcpStream, address: SocketAddr) -> StorageResult<RustlsFtpStream> {
-        let host = self.place.host.as_str();
+    fn greet(&self, stream: TcpStream) -> FtpResult<RustlsFtpStream> {
+        let ftp = RustlsFtpStream::connect_with_stream(stream)?;
+        match &self.tls {
+            Some(tls) => ftp.into_secure(RustlsConnector::from(tls.clone()), &self.place.host),
+            None => Ok(ftp),
+        }
+    }
+
+    fn log_in(&self, ftp: RustlsFtpStream, address: SocketAddr) -> StorageResult<RustlsFtpStream> {
         let name = self.describe();
         let failed = |e| error(&name, e);
-        let connector = || self.tls.clone().map(RustlsConnector::from);
-        let mut ftp = match (self.place.tls, connector()) {
-            (FtpTls::Implicit, Some(tls)) => {
-                drop(stream);
-                RustlsFtpStream::connect_secure_implicit(address, tls, host).map_err(failed)?
-            }
-            (FtpTls::Explicit, Some(tls)) => RustlsFtpStream::connect_with_stream(stream)
-                .and_then(|ftp| ftp.into_secure(tls, host))
-                .map_err(failed)?,
-            _ => RustlsFtpStream::connect_with_stream(stream).map_err(failed)?,
-        };
-        ftp = ftp.passive_stream_builder(|address| connected(address).map_err(FtpError::ConnectionError));
+        let mut ftp =
+            ftp.passive_stream_builder(|address| connected(address).map_err(FtpError::ConnectionError));
         // Addresses that a server behind a router tells are often not its own.
         ftp.set_passive_nat_workaround(true);
         if address.is_ipv6() {
@@ -268,6 +308,15 @@ impl Ftp {
         ftp.login(self.place.user.as_str(), self.place.password.as_str())
             .and_then(|()| ftp.transfer_type(FileType::Binary))
             .map_err(failed)?;
+        if self.place.tls == FtpTls::Implicit {
+            // Transfers are to be protected as well (RFC 4217). Some servers take that for granted and refuse to be told.
+            for command in ["PBSZ 0", "PROT P"] {
+                match ftp.custom_command(command, &[Status::CommandOk]) {
+                    Ok(_) | Err(FtpError::UnexpectedResponse(_)) => {}
+                    Err(e) => return Err(failed(e)),
+                }
+            }
+        }
         Ok(ftp)
     }
 

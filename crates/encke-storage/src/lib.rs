@@ -2,23 +2,31 @@
 //! by kind and name, and nothing of what is in them. [`open_place`] opens what the settings of a Storage Vault name.
 
 mod again;
+mod b2;
 mod cloud;
 mod ftp;
+mod http;
 mod local;
 mod place;
 mod rest;
+mod s3_lock;
 mod sftp;
+mod smb;
 mod spanned;
+mod swift;
 mod threads;
 mod trust;
 
+pub use b2::{B2, B2Place};
 pub use cloud::{Azure, Cloud, S3};
 pub use ftp::{Ftp, FtpPlace, FtpTls};
 pub use local::Local;
-pub use place::{kind_name, open_place, s3_place};
+pub use place::{b2_place, kind_name, open_place, s3_place, swift_place};
 pub use rest::Rest;
 pub use sftp::{KnownHosts, Login, Sftp, SftpPlace};
+pub use smb::{Smb, SmbPlace};
 pub use spanned::Spanned;
+pub use swift::{Swift, SwiftPlace};
 pub use trust::tls;
 
 use std::sync::Arc;
@@ -155,6 +163,26 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// See [`StorageError`]. A place that nothing was written to yet is no error where it comes into being by itself.
     fn ping(&self) -> StorageResult<()>;
+    /// Unix time until which files are locked that are written or protected now; nothing where files are not locked. It
+    /// changes from time to time, and then needed files want to be protected anew.
+    fn protected_until(&self) -> Option<i64> {
+        None
+    }
+    /// Locks files that are needed until [`Backend::protected_until`], where the place locks files. One that is no longer
+    /// there is no error.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn protect(&self, _kind: FileKind, _names: &[String]) -> StorageResult<()> {
+        Ok(())
+    }
+    /// Frees the room of files that were deleted, and only hidden since they were locked, once their locks have run out.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn clear(&self) -> StorageResult<()> {
+        Ok(())
+    }
     /// For messages; without credentials.
     fn describe(&self) -> String;
     /// Connections that pay off when many files are written or read at once.
@@ -167,16 +195,17 @@ pub trait Backend: Send + Sync {
 /// `sftp:user@host:/folder` or `sftp://user@host:port/folder` with the caller's keys and known hosts;
 /// `s3:http(s)://host/bucket/path` or `azure:container:/folder` with the credentials in the environment
 /// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`; `AZURE_ACCOUNT_NAME`, `AZURE_ACCOUNT_KEY`,
-/// `AZURE_ENDPOINT_SUFFIX`).
+/// `AZURE_ENDPOINT_SUFFIX`); `swift:container:/folder` and `b2:bucket:folder` likewise (see [`Swift::from_restic`] and
+/// [`B2::from_restic`]).
 ///
 /// # Errors
 /// The location can not be understood.
 pub fn open(location: &str) -> StorageResult<Arc<dyn Backend>> {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
     if let Some(url) = location.strip_prefix("rest:") {
         return Ok(Arc::new(Rest::from_url(url)?));
     }
     if let Some(url) = location.strip_prefix("s3:") {
-        let variable = |name| std::env::var(name).unwrap_or_default();
         let (access_key, secret_key, region) = (
             variable("AWS_ACCESS_KEY_ID"),
             variable("AWS_SECRET_ACCESS_KEY"),
@@ -188,8 +217,13 @@ pub fn open(location: &str) -> StorageResult<Arc<dyn Backend>> {
     if let Some(url) = location.strip_prefix("sftp:") {
         return Ok(Arc::new(Sftp::from_url(url)?));
     }
+    if let Some(place) = location.strip_prefix("swift:") {
+        return Ok(Arc::new(Swift::from_restic(place, variable)?));
+    }
+    if let Some(place) = location.strip_prefix("b2:") {
+        return Ok(Arc::new(B2::from_restic(place, variable)?));
+    }
     if let Some(place) = location.strip_prefix("azure:") {
-        let variable = |name| std::env::var(name).unwrap_or_default();
         let (container, prefix) = place.split_once(':').ok_or_else(|| {
             StorageError::Invalid("an Azure location looks like azure:container:/folder".into())
         })?;

@@ -1,8 +1,8 @@
 //! From the settings of a Storage Vault to the storage they name (reference, section 14).
 
 use crate::{
-    Azure, Backend, Cloud, Ftp, FtpPlace, FtpTls, KnownHosts, Local, Login, Rest, S3, Sftp, SftpPlace,
-    Spanned, StorageError, StorageResult,
+    Azure, B2, B2Place, Backend, Cloud, Ftp, FtpPlace, FtpTls, KnownHosts, Local, Login, Rest, S3, Sftp,
+    SftpPlace, Smb, SmbPlace, Spanned, StorageError, StorageResult, Swift, SwiftPlace,
 };
 use encke_api::constants::{
     DESTINATION_SFTP_AUTHMODE_NATIVE, DESTINATION_SFTP_AUTHMODE_PASSWORD,
@@ -14,6 +14,9 @@ use encke_api::constants::{
 };
 use encke_api::types::DestinationLocation;
 use std::sync::Arc;
+
+/// The longest that objects are locked: a hundred years, as S3 has it.
+const MAX_LOCK_DAYS: i64 = 36_500;
 
 /// What people call a type of storage; nothing for a number that names none.
 #[must_use]
@@ -81,6 +84,20 @@ pub fn open_place(location: &DestinationLocation, bucket_key: &str) -> StorageRe
             realm: location.azb_realm.clone(),
             prefix: location.azb_prefix.clone(),
         })?)),
+        DESTINATIONTYPE_SWIFT => Ok(Arc::new(Swift::new(swift_place(location))?)),
+        DESTINATIONTYPE_B2 => Ok(Arc::new(B2::new(b2_place(location))?)),
+        DESTINATIONTYPE_SMB => Ok(Arc::new(Smb::new(SmbPlace {
+            server: location.smb.smb_server.clone(),
+            share: location.smb.smb_share.clone(),
+            folder: location.smb.smb_directory.clone(),
+            user: location.smb.smb_username.clone(),
+            password: location.smb.smb_password.clone(),
+        })?)),
+        DESTINATIONTYPE_STORJ => Err(StorageError::Unsupported(
+            "Storj by its own interface; make S3 credentials for the bucket at Storj's gateway and enter it as \
+             S3-compatible storage with the server gateway.storjshare.io"
+                .into(),
+        )),
         DESTINATIONTYPE_SPANNED => {
             let open = |target: &DestinationLocation| match target.destination_type {
                 DESTINATIONTYPE_SPANNED => Err(StorageError::Invalid(
@@ -131,6 +148,39 @@ fn sftp_place(location: &DestinationLocation) -> StorageResult<SftpPlace> {
     })
 }
 
+/// The place of a Swift location.
+#[must_use]
+pub fn swift_place(location: &DestinationLocation) -> SwiftPlace {
+    let swift = &location.swift;
+    SwiftPlace {
+        auth_url: swift.auth_url.clone(),
+        user: swift.username.clone(),
+        key: swift.api_key.clone(),
+        region: swift.region.clone(),
+        domain: swift.domain.clone(),
+        tenant: swift.tenant.clone(),
+        tenant_id: swift.tenant_id.clone(),
+        tenant_domain: swift.tenant_domain.clone(),
+        trust_id: swift.trust_id.clone(),
+        container: swift.container.clone(),
+        prefix: swift.prefix.clone(),
+        policy: swift.default_container_policy.clone(),
+    }
+}
+
+/// The place of a B2 location.
+#[must_use]
+pub fn b2_place(location: &DestinationLocation) -> B2Place {
+    let b2 = &location.b2;
+    B2Place {
+        key_id: b2.account_id.clone(),
+        key: b2.key.clone(),
+        bucket: b2.bucket.clone(),
+        prefix: b2.prefix.clone(),
+        hide: b2.hide_deleted_files,
+    }
+}
+
 fn ftp_place(location: &DestinationLocation) -> StorageResult<FtpPlace> {
     let tls = match location.ftps_mode {
         FTPS_MODE_PLAINTEXT => FtpTls::None,
@@ -176,9 +226,15 @@ pub fn s3_place(location: &DestinationLocation) -> StorageResult<S3> {
     }
     let locks = location.s3_object_lock_mode == OBJECT_LOCK_ON
         || (location.s3_object_lock_mode == OBJECT_LOCK_LEGACY && location.s3_object_lock_days > 0);
-    if locks {
-        return Err(StorageError::Unsupported("object lock".into()));
-    }
+    let lock_days = match (locks, location.s3_object_lock_days) {
+        (false, _) => 0,
+        (true, days @ 1..=MAX_LOCK_DAYS) => days.unsigned_abs() as u32,
+        (true, days) => {
+            return Err(StorageError::Invalid(format!(
+                "{days} days of object lock: it is between 1 and {MAX_LOCK_DAYS}"
+            )));
+        }
+    };
     let endpoint = if location.s3_server.contains("://") {
         location.s3_server.clone()
     } else if location.s3_uses_tls {
@@ -193,5 +249,8 @@ pub fn s3_place(location: &DestinationLocation) -> StorageResult<S3> {
         prefix: location.s3_subdir.clone(),
         access_key: location.s3_access_key.clone(),
         secret_key: location.s3_secret_key.clone(),
+        lock_days,
+        // What is locked is kept in versions, which would stay for ever.
+        remove_deleted: location.s3_remove_deleted || lock_days > 0,
     })
 }

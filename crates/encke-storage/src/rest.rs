@@ -1,19 +1,13 @@
 //! A server that speaks restic's REST protocol, version 2 (restic documentation, "REST Backend").
 
 use crate::again::retried;
+use crate::http::{Answer, client, range, request, send};
 use crate::{Backend, FileKind, StorageError, StorageResult};
 use base64::Engine as _;
-use std::io::Read as _;
-use std::time::Duration;
 use ureq::http::StatusCode;
 
 /// Media type of the protocol's second version.
 const V2: &str = "application/vnd.x.restic.rest.v2";
-/// Silence on a connection after which a try is given up.
-const IDLE: Duration = Duration::from_secs(60);
-/// Largest answer read into memory: a listing of some ten million files.
-const MAX_ANSWER: u64 = 1 << 30;
-
 /// A repository on a REST server.
 pub struct Rest {
     agent: ureq::Agent,
@@ -31,16 +25,6 @@ impl Rest {
     /// `base` is the repository's URL; `credentials` are user and password for HTTP Basic.
     #[must_use]
     pub fn new(base: &str, credentials: Option<(&str, &str)>) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .tls_config(crate::trust::tls())
-            .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(Duration::from_secs(120)))
-            .timeout_recv_body(Some(Duration::from_secs(600)))
-            .timeout_send_body(Some(Duration::from_secs(600)))
-            .max_idle_connections_per_host(16)
-            .max_idle_age(IDLE)
-            .build();
         let authorization = credentials.map(|(user, password)| {
             format!(
                 "Basic {}",
@@ -48,7 +32,7 @@ impl Rest {
             )
         });
         Self {
-            agent: config.into(),
+            agent: client(),
             base: format!("{}/", base.trim_end_matches('/')),
             authorization,
         }
@@ -85,54 +69,36 @@ impl Rest {
         }
     }
 
-    fn read(&self, url: &str, range: Option<(u64, usize)>, accept: Option<&str>) -> StorageResult<Vec<u8>> {
-        let mut request = self.agent.get(url);
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
-        }
-        if let Some(accept) = accept {
-            request = request.header("accept", accept);
-        }
-        if let Some((offset, length)) = range {
-            request = request.header("range", format!("bytes={offset}-{}", offset + length as u64 - 1));
-        }
-        let mut response = request.call().map_err(|e| unreachable(&e))?;
-        let partial = response.status() == StatusCode::PARTIAL_CONTENT;
-        check(response.status(), url)?;
-        let mut out = Vec::with_capacity(range.map_or(0, |r| r.1));
-        response
-            .body_mut()
-            .as_reader()
-            .take(MAX_ANSWER)
-            .read_to_end(&mut out)
-            .map_err(|e| StorageError::Unreachable(e.to_string()))?;
-        match range {
-            Some((offset, length)) if !partial => {
+    fn call(&self, method: &str, url: &str, more: &[(&str, &str)], content: &[u8]) -> StorageResult<Answer> {
+        let mut headers = more.to_vec();
+        headers.extend(
+            self.authorization
+                .iter()
+                .map(|value| ("authorization", value.as_str())),
+        );
+        send(&self.agent, request(method, url, &headers, content)?)?.check(url)
+    }
+
+    fn read(&self, url: &str, part: Option<(u64, usize)>, accept: Option<&str>) -> StorageResult<Vec<u8>> {
+        let range = part.map(|(offset, length)| range(offset, length));
+        let mut headers: Vec<(&str, &str)> = accept.iter().map(|kind| ("accept", *kind)).collect();
+        headers.extend(range.iter().map(|range| ("range", range.as_str())));
+        let answer = self.call("GET", url, &headers, &[])?;
+        let short = || StorageError::Other(format!("{url}: shorter than expected"));
+        match part {
+            Some((offset, length)) if answer.status != StatusCode::PARTIAL_CONTENT => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let part = out.get(start..start.saturating_add(length));
-                part.map(<[u8]>::to_vec)
-                    .ok_or_else(|| StorageError::Other(format!("{url}: shorter than expected")))
+                let part = answer.body.get(start..start.saturating_add(length));
+                part.map(<[u8]>::to_vec).ok_or_else(short)
             }
-            Some((_, length)) if out.len() != length => {
-                Err(StorageError::Other(format!("{url}: shorter than expected")))
-            }
-            _ => Ok(out),
+            Some((_, length)) if answer.body.len() != length => Err(short()),
+            _ => Ok(answer.body),
         }
     }
 
     fn post(&self, url: &str, content: &[u8]) -> StorageResult<()> {
-        let mut request = self
-            .agent
-            .post(url)
-            .header("content-type", "application/octet-stream");
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
-        }
-        let mut response = request.send(content).map_err(|e| unreachable(&e))?;
-        let status = response.status();
-        // Reading the answer gives the connection back for the next call.
-        let _ = response.body_mut().read_to_string();
-        check(status, url)
+        let kind = [("content-type", "application/octet-stream")];
+        self.call("POST", url, &kind, content).map(|_| ())
     }
 }
 
@@ -156,21 +122,6 @@ fn unescape(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
-}
-
-fn unreachable(e: &ureq::Error) -> StorageError {
-    StorageError::Unreachable(e.to_string())
-}
-
-fn check(status: StatusCode, url: &str) -> StorageResult<()> {
-    match status.as_u16() {
-        200..=299 => Ok(()),
-        401 | 403 => Err(StorageError::Unauthorised),
-        404 => Err(StorageError::NotFound(url.to_string())),
-        413 | 507 => Err(StorageError::Full),
-        408 | 429 | 500 | 502..=504 => Err(StorageError::Unreachable(format!("{url}: status {status}"))),
-        _ => Err(StorageError::Other(format!("{url}: status {status}"))),
-    }
 }
 
 impl Backend for Rest {
@@ -213,12 +164,7 @@ impl Backend for Rest {
     fn delete(&self, kind: FileKind, name: &str) -> StorageResult<()> {
         let url = self.url(kind, name);
         retried("delete", || {
-            let mut request = self.agent.delete(&url);
-            if let Some(authorization) = &self.authorization {
-                request = request.header("authorization", authorization);
-            }
-            let response = request.call().map_err(|e| unreachable(&e))?;
-            match check(response.status(), &url) {
+            match self.call("DELETE", &url, &[], &[]).map(|_| ()) {
                 Err(StorageError::NotFound(_)) => Ok(()),
                 r => r,
             }

@@ -103,6 +103,22 @@ impl Backend for Spanned {
         self.all(|place| place.delete(kind, name))
     }
 
+    fn protected_until(&self) -> Option<i64> {
+        self.targets
+            .iter()
+            .filter_map(|place| place.protected_until())
+            .min()
+    }
+
+    fn protect(&self, kind: FileKind, names: &[String]) -> StorageResult<()> {
+        // A place passes over what lies elsewhere.
+        self.all(|place| place.protect(kind, names))
+    }
+
+    fn clear(&self) -> StorageResult<()> {
+        self.all(|place| place.clear())
+    }
+
     fn ping(&self) -> StorageResult<()> {
         self.all(|place| place.ping())
     }

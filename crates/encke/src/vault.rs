@@ -21,8 +21,9 @@ use std::time::Duration;
 /// Work on a repository directly: back up, restore and verify without a server.
 #[derive(clap::Args)]
 pub struct VaultArgs {
-    /// A folder, `rest:http(s)://user:password@host/path/`, or `s3:http(s)://host/bucket/path` with AWS_ACCESS_KEY_ID and
-    /// AWS_SECRET_ACCESS_KEY in the environment.
+    /// A folder, or a location as stock restic writes it: `rest:http(s)://user:password@host/path/`,
+    /// `s3:http(s)://host/bucket/path`, `sftp:user@host:/folder`, `azure:container:/folder`, `swift:container:/folder` or
+    /// `b2:bucket:folder`, with stock restic's variables of the environment.
     #[arg(long, short, env = "ENCKE_VAULT")]
     repo: String,
     /// File whose first line is the repository's password.

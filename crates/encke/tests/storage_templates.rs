@@ -209,6 +209,38 @@ fn a_template_without_a_bucket_makes_one_for_each_vault() {
 }
 
 #[test]
+fn a_template_with_object_lock_makes_vaults_that_lock_what_they_write() {
+    let service = Service::s3();
+    let server = Server::start();
+    let device = Device::start(&server, "device");
+    let mut template = s3_template(&service, "owner");
+    template["S3"]["ObjectLockMode"] = json!(1);
+    let refused = test_template(&server, &template);
+    assert_eq!(refused["Status"], 400, "no days: {refused}");
+    template["S3"]["ObjectLockDays"] = json!(5);
+    let refused = test_template(&server, &template);
+    assert_eq!(refused["Status"], 400, "a bucket without object lock: {refused}");
+    template["S3"]["MasterBucket"] = json!("");
+    save_templates(&server, &json!([template]));
+    let (id, vault) = requested(&server, "cloud");
+    assert_eq!(
+        (
+            &vault["S3ObjectLockMode"],
+            &vault["S3ObjectLockDays"],
+            &vault["S3RemoveDeleted"]
+        ),
+        (&json!(1), &json!(5), &json!(true))
+    );
+    round_trip(&server, &device, &id);
+    let locks = service.told(&["locks", vault["S3BucketName"].as_str().unwrap()]);
+    // Stock restic's own locks come and go.
+    let own = |version: &&Value| !version[0].as_str().unwrap().contains("/locks/");
+    let locks: Vec<&Value> = locks.as_object().unwrap().values().filter(own).collect();
+    assert!(locks.len() >= 5, "{locks:?}");
+    assert!(locks.iter().all(|version| version[2] != ""), "{locks:?}");
+}
+
+#[test]
 fn a_service_without_iam_gives_a_folder_and_the_key_of_the_template() {
     let service = Service::s3();
     let server = Server::start();
@@ -584,7 +616,9 @@ fn a_ping_tells_what_can_be_reached_and_changes_nothing() {
     assert_eq!(service.told(&["objects", "master", ""]), json!([]));
     let mut locked = s3("master", &secret);
     locked["S3ObjectLockMode"] = json!(1);
-    assert_eq!(status(locked), 501);
+    assert_eq!(status(locked.clone()), 400, "no days");
+    locked["S3ObjectLockDays"] = json!(7);
+    assert_eq!(status(locked), 400, "the bucket was made without object lock");
 
     let shared = server.work_dir.join("shared");
     std::fs::create_dir(&shared).unwrap();

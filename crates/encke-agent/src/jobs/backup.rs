@@ -187,6 +187,11 @@ fn back_up(
     };
     let vault_id = job.detail.lock().destination_guid.clone();
     finish(job, repo, &summary, options)?;
+    if let Err(e) = repo.protect(false, &job.cancel) {
+        job.warning(&format!(
+            "What the Storage Vault needs could not be locked for longer: {e}"
+        ));
+    }
     retention::after_backup(job, repo, &vault_id, options.auto_retention_level)
 }
 

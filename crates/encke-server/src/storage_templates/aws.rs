@@ -3,7 +3,8 @@
 use super::http::{Failure, client, send};
 use super::provision::Undo;
 use encke_api::constants::{
-    DESTINATIONTYPE_S3, OBJECT_LOCK_LEGACY, OBJECT_LOCK_ON, REMOTESERVER_AWS, REMOTESERVER_WASABI,
+    DESTINATIONTYPE_S3, OBJECT_LOCK_LEGACY, OBJECT_LOCK_OFF, OBJECT_LOCK_ON, REMOTESERVER_AWS,
+    REMOTESERVER_WASABI,
 };
 use encke_api::types::{AmazonAWSVirtualStorageRoleSettings, DestinationLocation, RemoteStorageOption};
 use encke_api::{ApiError, ApiResult};
@@ -38,6 +39,8 @@ pub(super) struct Service {
     access_key: String,
     secret_key: String,
     remove_deleted: bool,
+    /// Days for which a vault's objects are locked; 0 for no locks.
+    lock_days: i64,
 }
 
 fn url(endpoint: &str) -> String {
@@ -66,7 +69,7 @@ impl Service {
     /// The service that a template names.
     ///
     /// # Errors
-    /// 400 for settings that are not complete, 501 for object lock.
+    /// 400 for settings that are not complete.
     pub(super) fn of(template: &RemoteStorageOption) -> ApiResult<Self> {
         let with = |name: &str, domain: &str, own: &AmazonAWSVirtualStorageRoleSettings| Self {
             name: name.to_string(),
@@ -78,11 +81,13 @@ impl Service {
             access_key: own.access_key.clone(),
             secret_key: own.secret_key.clone(),
             remove_deleted: own.remove_deleted,
+            lock_days: 0,
         };
         let lock = |mode: u8, days: i64, legacy: bool| {
-            mode == OBJECT_LOCK_ON || (mode == OBJECT_LOCK_LEGACY && (legacy || days > 0))
+            let wanted = mode == OBJECT_LOCK_ON || (mode == OBJECT_LOCK_LEGACY && (legacy || days > 0));
+            wanted.then_some(days)
         };
-        let (service, locks) = match template.type_.as_str() {
+        let (mut service, locks) = match template.type_.as_str() {
             REMOTESERVER_AWS => {
                 let own = &template.aws;
                 (
@@ -125,13 +130,20 @@ impl Service {
                     access_key: own.access_key.clone(),
                     secret_key: own.secret_key.clone(),
                     remove_deleted: own.remove_deleted,
+                    lock_days: 0,
                 };
                 let locks = lock(own.object_lock_mode, own.object_lock_days, own.use_object_lock);
                 (service, locks)
             }
         };
-        if locks {
-            return Err(ApiError::unsupported("object lock of Storage Vaults"));
+        if let Some(days) = locks {
+            if days < 1 {
+                return Err(ApiError::bad_request(
+                    "ObjectLockDays of the storage template must be at least 1",
+                ));
+            }
+            service.lock_days = days;
+            service.remove_deleted = true;
         }
         if service.access_key.is_empty() || service.secret_key.is_empty() {
             return Err(ApiError::bad_request(
@@ -155,7 +167,7 @@ impl Service {
         service: &str,
         method: Method,
         url: String,
-        content_type: Option<&str>,
+        header: Option<(&str, &str)>,
         body: String,
     ) -> Result<String, Failure> {
         let broken = |_| Failure {
@@ -166,8 +178,8 @@ impl Service {
             .method(method.clone())
             .uri(&url)
             .header("x-amz-content-sha256", hex::encode(Sha256::digest(&body)));
-        if let Some(kind) = content_type {
-            builder = builder.header("content-type", kind);
+        if let Some((name, value)) = header {
+            builder = builder.header(name, value);
         }
         let invalid = |_| Failure {
             error: ApiError::bad_request(format!("'{url}' is not an address")),
@@ -221,7 +233,7 @@ impl Service {
             "iam",
             Method::POST,
             format!("{endpoint}/"),
-            Some("application/x-www-form-urlencoded"),
+            Some(("content-type", "application/x-www-form-urlencoded")),
             body.join("&"),
         )
         .await
@@ -263,7 +275,7 @@ impl Service {
             });
         }
         made?;
-        let policy = policy(&place.s3_bucket_name, &place.s3_subdir);
+        let policy = policy(place);
         let fields = [named, ("PolicyName", POLICY), ("PolicyDocument", &policy)];
         self.iam(endpoint, "PutUserPolicy", &fields).await?;
         let made = self.iam(endpoint, "CreateAccessKey", &[named]).await?;
@@ -307,7 +319,8 @@ impl Service {
                 quick_xml::escape::escape(region)
             ),
         };
-        let made = self.signed("s3", Method::PUT, url.clone(), None, body).await;
+        let locks = (self.lock_days > 0).then_some(("x-amz-bucket-object-lock-enabled", "true"));
+        let made = self.signed("s3", Method::PUT, url.clone(), locks, body).await;
         if !matches!(&made, Err(e) if e.refused) {
             let service = self.clone();
             undo.push(format!("bucket {bucket} at {}", self.name), async move {
@@ -342,6 +355,12 @@ impl Service {
             s3_subdir: subdir,
             s3_custom_region: self.region.clone(),
             s3_remove_deleted: self.remove_deleted,
+            s3_object_lock_mode: if self.lock_days > 0 {
+                OBJECT_LOCK_ON
+            } else {
+                OBJECT_LOCK_OFF
+            },
+            s3_object_lock_days: self.lock_days,
             ..Default::default()
         };
         if self.bucket.is_empty() {
@@ -359,27 +378,40 @@ impl Service {
 }
 
 /// What a vault's key may do: everything below its folder, nothing beside it.
-fn policy(bucket: &str, folder: &str) -> String {
-    let bucket = format!("arn:aws:s3:::{bucket}");
-    let mut list = json!({ "Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket] });
+fn policy(place: &DestinationLocation) -> String {
+    let (bucket, folder) = (format!("arn:aws:s3:::{}", place.s3_bucket_name), &place.s3_subdir);
+    let locks = place.s3_object_lock_mode == OBJECT_LOCK_ON;
+    let mut listing = vec!["s3:ListBucket"];
+    if place.s3_remove_deleted {
+        listing.push("s3:ListBucketVersions");
+    }
+    let mut list = json!({ "Effect": "Allow", "Action": listing, "Resource": [bucket] });
     let below = if folder.is_empty() {
         format!("{bucket}/*")
     } else {
         list["Condition"] = json!({ "StringLike": { "s3:prefix": [format!("{folder}/*")] } });
         format!("{bucket}/{folder}/*")
     };
-    let objects = [
+    let mut objects = vec![
         "s3:GetObject",
         "s3:PutObject",
         "s3:DeleteObject",
         "s3:AbortMultipartUpload",
         "s3:ListMultipartUploadParts",
     ];
+    let mut about_bucket = vec!["s3:GetBucketLocation"];
+    if place.s3_remove_deleted {
+        objects.push("s3:DeleteObjectVersion");
+    }
+    if locks {
+        objects.push("s3:PutObjectRetention");
+        about_bucket.push("s3:GetBucketObjectLockConfiguration");
+    }
     json!({
         "Version": "2012-10-17",
         "Statement": [
             list,
-            { "Effect": "Allow", "Action": ["s3:GetBucketLocation"], "Resource": [bucket] },
+            { "Effect": "Allow", "Action": about_bucket, "Resource": [bucket] },
             { "Effect": "Allow", "Action": objects, "Resource": [below] },
         ],
     })

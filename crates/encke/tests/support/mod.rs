@@ -49,6 +49,9 @@ pub fn http() -> ureq::Agent {
 /// A free port of the loopback address.
 const ANY_PORT: &str = "127.0.0.1:0";
 
+/// A file beside the data folder with further variables of the server's environment.
+const ENVIRONMENT: &str = "environment";
+
 /// Starts the program and waits until it tells its address.
 fn launch(data_dir: &Path, log: &Path, disk: Option<u32>, listen: &str) -> (Child, String) {
     let log = File::options().create(true).append(true).open(log).unwrap();
@@ -64,6 +67,9 @@ fn launch(data_dir: &Path, log: &Path, disk: Option<u32>, listen: &str) -> (Chil
     }
     if let Some(database) = postgres::noted(data_dir) {
         command.env("ENCKE_DATABASE", database);
+    }
+    if let Ok(text) = std::fs::read_to_string(data_dir.with_file_name(ENVIRONMENT)) {
+        command.envs(text.lines().filter_map(|line| line.split_once('=')));
     }
     let mut child = command
         .args(["serve", "--listen", listen, "--data-dir"])
@@ -106,6 +112,17 @@ impl Server {
             .status()
             .is_ok_and(|s| s.success());
         allowed.then(|| Self::start_with(|_| {}, Some(size), true))
+    }
+
+    /// A new server with further variables in its environment.
+    pub fn start_with_environment(variables: &[(&str, &str)]) -> Self {
+        let lines: Vec<String> = variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        Self::start_prepared(|data_dir| {
+            std::fs::write(data_dir.with_file_name(ENVIRONMENT), lines.join("\n")).unwrap();
+        })
     }
 
     /// A new server with its metadata in this PostgreSQL database.

@@ -2,7 +2,9 @@
 
 services.py s3                                 runs S3 and IAM that check every signature and policy
 services.py webdav FOLDER USER PASSWORD        runs WebDAV
-services.py ftp FOLDER USER PASSWORD CERTIFICATE  runs FTP; with the file of a certificate and its key, only by TLS
+services.py ftp FOLDER USER PASSWORD CERTIFICATE  runs FTP; with the file of a certificate and its key, only by TLS,
+                                               which with a further `implicit` begins with the first byte
+services.py sftp FOLDER USER PASSWORD          runs SFTP, where keys do not open; prints its own key as well
 services.py container URL ACCOUNT KEY NAME     makes a container of Azure Blob Storage
 services.py ask URL KEY SECRET QUESTION ...    prints the answer, or the code of the refusal
 A service prints one line of JSON once it can be reached, and ends with its standard input.
@@ -88,7 +90,39 @@ def run_webdav(folder, user, password):
     return {"url": "http://127.0.0.1:%d" % server.bind_addr[1]}
 
 
-def run_ftp(folder, user, password, certificate):
+def run_sftp(folder, user, password):
+    import asyncio
+    import asyncssh
+
+    class Server(asyncssh.SSHServer):
+        def password_auth_supported(self):
+            return True
+
+        def validate_password(self, name, word):
+            return (name, word) == (user, password)
+
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    told = {}
+    ready = threading.Event()
+
+    async def serve():
+        listening = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=Server,
+            server_host_keys=[key],
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=folder.encode()),
+        )
+        told.update(url="sftp://127.0.0.1:%d" % listening.get_port(), key=key.export_public_key().decode().strip())
+        ready.set()
+        await listening.wait_closed()
+
+    threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
+    ready.wait()
+    return told
+
+
+def run_ftp(folder, user, password, certificate, mode=""):
     from pyftpdlib.authorizers import DummyAuthorizer
     from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
     from pyftpdlib.servers import ThreadedFTPServer
@@ -96,6 +130,15 @@ def run_ftp(folder, user, password, certificate):
     class Handler(TLS_FTPHandler if certificate else FTPHandler):
         pass
 
+    class Implicit(Handler):
+        def handle(self):
+            self.secure_connection(self.ssl_context)
+
+        def handle_ssl_established(self):
+            super().handle()
+
+    if mode == "implicit":
+        Handler = Implicit
     Handler.authorizer = DummyAuthorizer()
     Handler.authorizer.add_user(user, password, folder, perm="elradfmwMT")
     Handler.use_sendfile = False
@@ -127,11 +170,40 @@ def container(url, account, key, name):
     return urllib.request.urlopen(request).status
 
 
+def ask_versions(s3, question, bucket):
+    """Questions about all versions of all objects of a bucket; the answer has an entry for each."""
+    from botocore.exceptions import ClientError
+
+    answer = {}
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for version in page.get("Versions", []):
+            what = {"Bucket": bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
+            if question == "locks":
+                head = s3.head_object(**what)
+                until = head["ResponseMetadata"]["HTTPHeaders"].get("x-amz-object-lock-retain-until-date", "")
+                told = [version["Key"], version["IsLatest"], until]
+            elif question == "destroy":
+                try:
+                    s3.delete_object(**what)
+                    told = "deleted"
+                except ClientError as e:
+                    told = e.response["Error"]["Code"]
+            else:
+                # As if the time of the lock had passed, which this service does not refuse to be told.
+                passed = {"Mode": "COMPLIANCE", "RetainUntilDate": "2020-01-01T00:00:00Z"}
+                s3.put_object_retention(Retention=passed, **what)
+                told = "unlocked"
+            answer[version["VersionId"]] = told
+    return answer
+
+
 def ask(url, key, secret, question, *more):
     from botocore.exceptions import ClientError
 
     iam, s3 = client(url, "iam", key, secret), client(url, "s3", key, secret)
     try:
+        if question in ("locks", "destroy", "unlock"):
+            return ask_versions(s3, question, *more)
         if question == "users":
             return [u["UserName"] for u in iam.list_users()["Users"]]
         if question == "buckets":
@@ -139,6 +211,9 @@ def ask(url, key, secret, question, *more):
         if question == "objects":
             found = s3.list_objects_v2(Bucket=more[0], Prefix=more[1])
             return [o["Key"] for o in found.get("Contents", [])]
+        if question == "lockable":
+            s3.create_bucket(Bucket=more[0], ObjectLockEnabledForBucket=True)
+            return "done"
         if question == "put":
             s3.put_object(Bucket=more[0], Key=more[1], Body=b"hello")
             return "done"
@@ -152,6 +227,6 @@ if sys.argv[1] == "ask":
 elif sys.argv[1] == "container":
     print(container(*sys.argv[2:]))
 else:
-    run = {"s3": run_s3, "webdav": run_webdav, "ftp": run_ftp}[sys.argv[1]]
+    run = {"s3": run_s3, "webdav": run_webdav, "ftp": run_ftp, "sftp": run_sftp}[sys.argv[1]]
     print(json.dumps(run(*sys.argv[2:])), flush=True)
     sys.stdin.read()

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/services.py");
+const SWIFT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swift_service.py");
+const B2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/b2_service.py");
 
 /// The Python that has the services, installed if need be.
 fn python() -> PathBuf {
@@ -23,14 +25,19 @@ fn python() -> PathBuf {
 pub struct Service {
     /// Its address without a slash at the end.
     pub url: String,
-    told: Value,
+    /// What else it says of itself.
+    pub told: Value,
     child: Child,
 }
 
 impl Service {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_script(SCRIPT, arguments)
+    }
+
+    fn start_script(script: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(python())
-            .arg(SCRIPT)
+            .arg(script)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -60,10 +67,106 @@ impl Service {
         Self::start(&["webdav", folder.to_str().unwrap(), user, password])
     }
 
+    /// SFTP over a folder, for a user with this password and no other way in. `told["key"]` is its own key.
+    pub fn sftp(folder: &Path, user: &str, password: &str) -> Self {
+        Self::start(&["sftp", folder.to_str().unwrap(), user, password])
+    }
+
+    /// FTP over a folder, by TLS from the first byte on, with this certificate (a file with its key).
+    pub fn implicit_ftps(folder: &Path, user: &str, password: &str, certificate: &Path) -> Self {
+        let (folder, certificate) = (folder.to_str().unwrap(), certificate.to_str().unwrap());
+        Self::start(&["ftp", folder, user, password, certificate, "implicit"])
+    }
+
     /// FTP over a folder; by TLS only where a certificate is given (a file with its key).
     pub fn ftp(folder: &Path, user: &str, password: &str, certificate: Option<&Path>) -> Self {
         let certificate = certificate.map_or("", |file| file.to_str().unwrap());
         Self::start(&["ftp", folder.to_str().unwrap(), user, password, certificate])
+    }
+
+    /// OpenStack Swift, whose log-in of its own takes a user (`account:name`) and key. With a password it has Keystone as
+    /// well, at `told["identity"]`, where `admin` of the project `admin` has it.
+    pub fn swift(folder: &Path, user: &str, key: &str, keystone: Option<&str>) -> Self {
+        let mut arguments = vec![folder.to_str().unwrap(), user, key];
+        arguments.extend(keystone);
+        Self::start_script(SWIFT, &arguments)
+    }
+
+    /// Backblaze B2 with a bucket, as the simulator of the vendor's library has it: `owner` may everything, `limited`
+    /// only what concerns files of the bucket.
+    pub fn b2(bucket: &str) -> Self {
+        Self::start_script(B2, &[bucket])
+    }
+
+    /// A file of the B2 service.
+    pub fn b2_file(&self, bucket: &str, name: &str, key: (&str, &str)) -> Vec<u8> {
+        use base64::Engine as _;
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", key.0, key.1));
+        let call = |path: &str, authorization: &str| {
+            let url = format!("{}{path}", self.url);
+            let request = super::http().get(&url).header("authorization", authorization);
+            request.call().unwrap().body_mut().read_to_vec().unwrap()
+        };
+        let session = call("/b2api/v4/b2_authorize_account", &format!("Basic {basic}"));
+        let session: Value = serde_json::from_slice(&session).unwrap();
+        let token = session["authorizationToken"].as_str().unwrap();
+        call(&format!("/file/{bucket}/{name}"), token)
+    }
+
+    /// Samba with a share, which is the folder `share` in the given one. The user is the one who runs the test.
+    pub fn samba(folder: &Path, user: &str, password: &str, share: &str) -> Self {
+        let shared = folder.join("share");
+        let state = folder.join("state");
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::create_dir(&state).unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let (config, place) = (folder.join("smb.conf"), state.display());
+        let folders: String = [
+            "private dir",
+            "lock directory",
+            "state directory",
+            "cache directory",
+            "pid directory",
+            "ncalrpc dir",
+        ]
+        .map(|name| format!("{name} = {place}\n"))
+        .concat();
+        let text = format!(
+            "[global]\nsmb ports = {port}\ninterfaces = lo\nbind interfaces only = yes\ndisable netbios = yes\n\
+             server role = standalone server\nserver min protocol = SMB2_10\nlog file = {place}/log\n\
+             load printers = no\n{folders}[{share}]\npath = {}\nread only = no\n",
+            shared.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut known = Command::new("smbpasswd")
+            .args(["-s", "-a", "-c"])
+            .arg(&config)
+            .arg(user)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("this test needs Samba: install it (Debian: apt-get install samba)");
+        let mut words = known.stdin.take().unwrap();
+        write!(words, "{password}\n{password}\n").unwrap();
+        drop(words);
+        assert!(known.wait().unwrap().success());
+        let child = Command::new("smbd")
+            .args(["--foreground", "--no-process-group", "-s"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let service = Self {
+            url: format!("http://127.0.0.1:{port}"),
+            told: Value::Null,
+            child,
+        };
+        super::device::until("Samba to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
+        service
     }
 
     /// Azure Blob Storage (Azurite) over a folder, with one account and one container.
@@ -115,7 +218,7 @@ impl Service {
         service
     }
 
-    /// The key of a user of the S3 service: `owner` may everything, `half` may not give policies or make buckets.
+    /// The key of a user of the S3 service (or of B2): `owner` may everything, `half` may not give policies or make buckets.
     pub fn key(&self, user: &str) -> (String, String) {
         let part = |i: usize| self.told["keys"][user][i].as_str().unwrap().to_string();
         (part(0), part(1))

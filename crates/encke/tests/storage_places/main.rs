@@ -1,11 +1,16 @@
-//! Vaults on SFTP, FTP, FTP by TLS and Azure Blob Storage, and over several places: real services, a real device; stock
-//! restic reads what lies on SFTP.
+//! Vaults at all kinds of places, and over several: real services, a real device, connections that are cut; stock restic
+//! reads what it can reach.
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/proxy.rs"]
+mod b2;
+mod locks;
+#[path = "../support/proxy.rs"]
 mod proxy;
+mod smb;
+#[path = "../support/mod.rs"]
 mod support;
+mod swift;
 
 use proxy::{Link, Proxy};
 use serde_json::{Value, json};
@@ -110,6 +115,90 @@ fn noise(seed: u8, length: usize) -> Vec<u8> {
         (x >> 32) as u8
     };
     (0..length).map(next).collect()
+}
+
+/// Ends every connection of a link three times while something moves 40 MB or more over it.
+fn cut_while(link: &Proxy, something: impl FnOnce()) {
+    std::thread::scope(|scope| {
+        let cut = scope.spawn(|| {
+            for megabytes in [3, 12, 30] {
+                while link.carried() < megabytes * 1_000_000 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                link.set(Link::Down);
+                std::thread::sleep(Duration::from_millis(50));
+                link.set(Link::Up);
+            }
+        });
+        something();
+        cut.join().unwrap();
+    });
+}
+
+/// A repository by the command line, with the variables of the environment that reach it.
+struct ByHand<'a> {
+    dir: &'a Path,
+    repo: &'a str,
+    environment: &'a [(&'a str, &'a str)],
+}
+
+impl ByHand<'_> {
+    fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        Command::new(program)
+            .args(arguments)
+            .envs(self.environment.iter().copied())
+            .env("ENCKE_VAULT_PASSWORD", "correct horse")
+            .env("RESTIC_PASSWORD", "correct horse")
+            .output()
+            .unwrap()
+    }
+
+    fn encke(&self, arguments: &[&str]) -> Output {
+        let cache = self.dir.join("cache");
+        let mut all = vec![
+            "vault",
+            "--repo",
+            self.repo,
+            "--cache-dir",
+            cache.to_str().unwrap(),
+        ];
+        all.extend(arguments);
+        self.run(env!("CARGO_BIN_EXE_encke"), &all)
+    }
+
+    fn done(&self, arguments: &[&str]) {
+        let output = self.encke(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+
+    fn restic(&self, arguments: &[&str]) {
+        let mut all = vec!["-r", self.repo, "--no-cache"];
+        all.extend(arguments);
+        let output = self.run("restic", &all);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+
+    /// Backs up and restores over a link that is cut; what is there in the end is whole.
+    fn back_up_and_restore(&self, link: &Proxy) {
+        let src = self.dir.join("src");
+        fs::create_dir_all(src.join("folder")).unwrap();
+        fs::write(src.join("letter"), "Dear reader").unwrap();
+        fs::write(src.join("folder/noise"), noise(1, 20_000_000)).unwrap();
+        let target = self.dir.join("restored");
+        self.done(&["init"]);
+        cut_while(link, || {
+            self.done(&["backup", src.to_str().unwrap()]);
+            self.done(&["restore", "latest", "--target", target.to_str().unwrap()]);
+        });
+        let back = target.join(src.strip_prefix("/").unwrap());
+        for name in ["letter", "folder/noise"] {
+            assert!(
+                fs::read(src.join(name)).unwrap() == fs::read(back.join(name)).unwrap(),
+                "{name}"
+            );
+        }
+        self.done(&["check", "--read-data"]);
+    }
 }
 
 #[test]
@@ -245,21 +334,37 @@ fn a_vault_on_sftp_survives_a_broken_connection() {
     let other = fs::read_to_string(server.work_dir.join("other")).unwrap();
     assert_eq!(ping(&server, &place(&other)), 502);
     assert_eq!(ping(&server, &place("no key")), 400);
-    // Every connection ends a few times while content moves.
-    std::thread::scope(|scope| {
-        let cut = scope.spawn(|| {
-            for megabytes in [3, 12, 30] {
-                while link.carried() < megabytes * 1_000_000 {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                link.set(Link::Down);
-                std::thread::sleep(Duration::from_millis(50));
-                link.set(Link::Up);
-            }
-        });
+    cut_while(&link, || {
         back_up_and_restore(&server, &device, "sftp", &place(&sshd.key()));
-        cut.join().unwrap();
     });
+}
+
+#[test]
+fn a_vault_on_sftp_with_a_password() {
+    let server = Server::start();
+    let device = Device::start(&server, "device");
+    let folder = server.work_dir.join("on sftp");
+    fs::create_dir(&folder).unwrap();
+    let service = Service::sftp(&folder, "me", "my password");
+    let address = service.url.strip_prefix("sftp://").unwrap();
+    let (known_hosts, port) = (
+        server.work_dir.join("known_hosts"),
+        address.rsplit_once(':').unwrap().1,
+    );
+    let key = service.told["key"].as_str().unwrap();
+    fs::write(&known_hosts, format!("[127.0.0.1]:{port} {key}\n")).unwrap();
+    let place = |password: &str| {
+        json!({
+            "DestinationType": 1001, "SFTPServer": address, "SFTPUsername": "me", "SFTPAuthMode": 1,
+            "SFTPPassword": password, "SFTPRemotePath": "/vault",
+            "SFTPCustomAuth_UseKnownHostsFile": true, "SFTPCustomAuth_KnownHostsFile": known_hosts,
+        })
+    };
+    assert_eq!(ping(&server, &place("my password")), 200);
+    assert_eq!(ping(&server, &place("wrong")), 502);
+    assert!(fs::read_dir(&folder).unwrap().next().is_none());
+    back_up_and_restore(&server, &device, "sftp", &place("my password"));
+    assert!(folder.join("vault/config").is_file());
 }
 
 #[test]
@@ -287,15 +392,20 @@ fn a_vault_on_ftp() {
     let public = fs::read_to_string(server.work_dir.join("public")).unwrap();
     let key = fs::read_to_string(&certificate).unwrap();
     fs::write(&certificate, key + &public).unwrap();
-    for (id, tls) in [("ftp", false), ("ftps", true)] {
+    for (id, mode) in [("ftp", 0), ("ftps", 2), ("ftps from the first byte", 1)] {
+        let tls = mode != 0;
         let folder = server.work_dir.join(id);
         fs::create_dir(&folder).unwrap();
-        let service = Service::ftp(&folder, "me", "my password", tls.then_some(certificate.as_path()));
+        let service = if mode == 1 {
+            Service::implicit_ftps(&folder, "me", "my password", &certificate)
+        } else {
+            Service::ftp(&folder, "me", "my password", tls.then_some(certificate.as_path()))
+        };
         let port: u16 = service.url.rsplit_once(':').unwrap().1.parse().unwrap();
         let place = |password: &str, any: bool| {
             json!({
                 "DestinationType": 1004, "FTPServer": "127.0.0.1", "FTPPort": port, "FTPUsername": "me",
-                "FTPPassword": password, "FTPCustomBaseDirectory": "/some/where", "FTPSMode": if tls { 2 } else { 0 },
+                "FTPPassword": password, "FTPCustomBaseDirectory": "/some/where", "FTPSMode": mode,
                 "FTPAcceptInvalidSSL": any,
             })
         };
