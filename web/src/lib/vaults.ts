@@ -53,6 +53,18 @@ export function vaultPlace(v: Vault): string {
       return v.CometServer;
     case WEBDAV:
       return [v.WebDav?.DavServer, v.WebDav?.Path].filter(Boolean).join('/');
+    case 1001:
+      return [v.SFTPServer, v.SFTPRemotePath].filter(Boolean).join('/');
+    case 1004:
+      return [v.FTPServer, v.FTPCustomBaseDirectory].filter(Boolean).join('/');
+    case 1005:
+      return [v.AZBContainer, v.AZBPrefix].filter(Boolean).join('/');
+    case 1007:
+      return [v.Swift?.Container, v.Swift?.Prefix].filter(Boolean).join('/');
+    case 1008:
+      return [v.B2?.Bucket, v.B2?.Prefix].filter(Boolean).join('/');
+    case 1011:
+      return [v.SMB?.SMBServer, v.SMB?.SMBShare, v.SMB?.SMBDirectory].filter(Boolean).join('/');
     default:
       return '';
   }
@@ -74,6 +86,10 @@ export const newVault = (type: number): Vault =>
     StorageLimitEnabled: false,
     StorageLimitBytes: 0,
     S3UsesTLS: true,
+    SFTPCustomAuth_UseKnownHostsFile: true,
     ...(type === WEBDAV ? { WebDav: {} } : {}),
+    ...(type === 1007 ? { Swift: {} } : {}),
+    ...(type === 1008 ? { B2: {} } : {}),
+    ...(type === 1011 ? { SMB: {} } : {}),
     // What else a vault may have is zero, and the server reads what is missing so.
   }) as unknown as Vault;

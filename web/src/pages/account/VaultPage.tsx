@@ -23,58 +23,9 @@ import { t } from '../../i18n';
 import { newId } from '../../lib/format';
 import { keepAll } from '../../lib/schedule';
 import { useParam } from '../../lib/search';
-import { BUCKET, LOCAL, newVault, S3, vaultKind, WEBDAV } from '../../lib/vaults';
+import { BUCKET, newVault, vaultKind } from '../../lib/vaults';
 import { anyConnection } from './connections';
-
-function placeFields(type: number): Field[] {
-  switch (type) {
-    case S3:
-      return [
-        { path: 'S3Server', label: t('Server'), help: t('Such as s3.example.org'), required: true },
-        { path: 'S3BucketName', label: t('Bucket'), required: true },
-        { path: 'S3AccessKey', label: t('Access key'), required: true },
-        { path: 'S3SecretKey', label: t('Secret key'), kind: 'secret', required: true },
-        { path: 'S3Subdir', label: t('Folder inside the bucket') },
-        { path: 'S3CustomRegion', label: t('Region'), help: t('Where the service asks for one') },
-        { path: 'S3UsesTLS', label: t('Encrypted connection (TLS)'), kind: 'switch' },
-        {
-          path: 'S3RemoveDeleted',
-          label: t('Delete for good where the bucket keeps versions'),
-          kind: 'switch',
-        },
-      ];
-    case LOCAL:
-      return [
-        {
-          path: 'LocalcopyPath',
-          label: t('Folder on the device'),
-          help: t('A mounted disk or share; every device of the account looks in the same path'),
-          required: true,
-          wide: true,
-        },
-      ];
-    case WEBDAV:
-      return [
-        {
-          path: 'WebDav.DavServer',
-          label: t('Server'),
-          help: t('Such as https://dav.example.org'),
-          required: true,
-        },
-        { path: 'WebDav.Path', label: t('Folder') },
-        { path: 'WebDav.UserName', label: t('User name') },
-        { path: 'WebDav.AccessKey', label: t('Password'), kind: 'secret' },
-      ];
-    case BUCKET:
-      return [
-        { path: 'CometServer', label: t('Server'), help: t('Address of the Storage Role'), required: true },
-        { path: 'CometBucket', label: t('Bucket'), required: true },
-        { path: 'CometBucketKey', label: t('Key of the bucket'), kind: 'secret', required: true },
-      ];
-    default:
-      return [];
-  }
-}
+import { kinds, placeFields } from './places';
 
 /** Asks a device whether it reaches a place. */
 function Test({ vault, target }: { vault: Vault; target: string | undefined }) {
@@ -305,7 +256,7 @@ function Choose({ profile, back }: { profile: Profile; back: () => void }) {
     },
   });
   const chosen = Number(kind);
-  if ([S3, LOCAL, WEBDAV, BUCKET].includes(chosen)) {
+  if (kinds().some(({ type }) => type === chosen)) {
     return <Editor key={chosen} profile={profile} id={id} first={newVault(chosen)} isNew back={back} />;
   }
   const custom = isAdmin() || !profile.Policy?.PreventAddCustomStorageVault;
@@ -339,22 +290,9 @@ function Choose({ profile, back }: { profile: Profile; back: () => void }) {
       {custom && (
         <Section title={t('A place of your own')} help={t('The device writes there with the keys you give.')}>
           <SimpleGrid cols={{ base: 1, sm: 2, md: 4 }}>
-            <Kind
-              title={t('S3-compatible')}
-              text={t('Amazon, MinIO, Wasabi and others')}
-              onClick={() => setKind(String(S3))}
-            />
-            <Kind
-              title={t('Local path')}
-              text={t('A disk or a mounted share')}
-              onClick={() => setKind(String(LOCAL))}
-            />
-            <Kind title={'WebDAV'} text={t('Nextcloud and others')} onClick={() => setKind(String(WEBDAV))} />
-            <Kind
-              title={t('Storage Role bucket')}
-              text={t('On another server of this kind')}
-              onClick={() => setKind(String(BUCKET))}
-            />
+            {kinds().map(({ type, title, text }) => (
+              <Kind key={type} title={title} text={text} onClick={() => setKind(String(type))} />
+            ))}
           </SimpleGrid>
         </Section>
       )}
