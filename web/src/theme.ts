@@ -65,6 +65,12 @@ export const theme = () =>
     },
   });
 
+/** Colours that people have to tell apart by themselves: what destroys stays red in the dark, too. */
+const SIGNALS = {
+  '--mantine-color-red-filled': '#c92a2a',
+  '--mantine-color-red-filled-hover': '#b02525',
+};
+
 /** Quiet text that is still easy to read (WCAG 2.2, 1.4.3). */
 export const colours: CSSVariablesResolver = () => ({
   variables: {},
@@ -72,10 +78,17 @@ export const colours: CSSVariablesResolver = () => ({
     '--mantine-color-dimmed': '#586070',
     '--mantine-color-placeholder': '#697180',
     '--mantine-color-error': '#b3261e',
+    '--mantine-color-red-light-color': '#b3261e',
+    ...SIGNALS,
   },
   dark: {
     '--mantine-color-dimmed': '#a9b0bb',
     '--mantine-color-placeholder': '#9299a5',
     '--mantine-color-error': '#ff8a80',
+    // The library's own are nearly white there.
+    '--mantine-color-red-light-color': '#ff9a91',
+    '--mantine-color-orange-light-color': '#ffc078',
+    '--mantine-color-encke-light-color': '#b4c6ec',
+    ...SIGNALS,
   },
 });

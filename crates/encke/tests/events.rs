@@ -207,3 +207,62 @@ fn what_was_changed_and_by_whom_is_answered_newest_first() {
     assert_eq!(list(&[("Limit", "0")])["Status"], 400);
     assert_eq!(list(&[("Username", "")])["Status"], 403);
 }
+
+#[test]
+fn an_event_tells_what_it_changed() {
+    let server = Server::start();
+    let set = |fields: &[(&str, &str)]| server.call("/api/v1/admin/policies/set", fields);
+    let id = "0f0e3c4e-7a0b-4a51-9a53-3d3a3a1b2c4d";
+    for policy in [
+        json!({"Description": "Offices", "Policy": {"PreventRequestStorageVault": false}}),
+        json!({"Description": "Shops", "Policy": {"PreventRequestStorageVault": true}}),
+    ] {
+        set(&[("PolicyID", id), ("Policy", &policy.to_string())]);
+    }
+    server.call("/api/v1/admin/policies/delete", &[("PolicyID", id)]);
+    let events = server.call("/api/encke/v1/events/list", &[("Contains", id)]);
+    let [removed, updated, new] = events["Events"].as_array().unwrap().as_slice() else {
+        panic!("{events}");
+    };
+    let changes = |event: &serde_json::Value| {
+        server.call("/api/encke/v1/events/changes", &[("ID", &event["ID"].to_string())])
+    };
+    let fields = |answer: &serde_json::Value| -> Vec<[serde_json::Value; 3]> {
+        let list = answer["Fields"].as_array().unwrap().iter();
+        list.map(|f| [f["Path"].clone(), f["Before"].clone(), f["After"].clone()])
+            .collect()
+    };
+    let told = changes(updated);
+    assert_eq!(told["Earlier"], new["ID"]);
+    assert_eq!(told["Event"]["ResourceID"], id);
+    let both = fields(&told);
+    assert!(
+        both.contains(&[json!("Description"), json!("\"Offices\""), json!("\"Shops\"")]),
+        "{told}"
+    );
+    assert!(
+        both.contains(&[
+            json!("Policy/PreventRequestStorageVault"),
+            json!("false"),
+            json!("true")
+        ]),
+        "{told}"
+    );
+    assert_eq!(both.len(), 2, "{told}");
+    // What was added has no state before, what was removed none after.
+    let told = fields(&changes(new));
+    assert!(
+        told.contains(&[json!("Description"), json!(null), json!("\"Offices\"")]),
+        "{told:?}"
+    );
+    let told = fields(&changes(removed));
+    assert!(
+        told.contains(&[json!("Description"), json!("\"Shops\""), json!(null)]),
+        "{told:?}"
+    );
+    assert_eq!(changes(&json!({"ID": 1_000_000}))["Status"], 404);
+    assert_eq!(
+        server.call("/api/encke/v1/events/changes", &[("ID", "1"), ("Username", "")])["Status"],
+        403
+    );
+}

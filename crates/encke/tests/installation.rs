@@ -414,3 +414,57 @@ fn each_organization_has_its_own_lobby() {
     assert_eq!(registered, json!("OK"));
     device.connection(&server);
 }
+
+#[test]
+fn a_machine_installs_itself_by_one_line() {
+    let mut server = Server::start();
+    let get = |server: &Server, path: &str| {
+        let mut answer = support::http().get(format!("{}{path}", server.url)).call().unwrap();
+        answer.body_mut().with_config().limit(1 << 30).read_to_vec().unwrap()
+    };
+    // Not before somebody says so.
+    let told: Value = serde_json::from_slice(&get(&server, "/gen/encke")).unwrap();
+    assert_eq!(told["Status"], 403);
+    server.stop();
+    support::configure(&server.data_dir, |config| {
+        config.software_build_role.allow_unauthenticated_downloads = true;
+    });
+    server.restart();
+    let program = std::fs::read(env!("CARGO_BIN_EXE_encke")).unwrap();
+    assert!(get(&server, "/gen/encke") == program, "the program differs");
+    add_user(&server);
+    let token = token(&server);
+    let folder = server.work_dir.join("machine");
+    std::fs::create_dir(&folder).unwrap();
+    let installed = folder.join("encke");
+    let line = format!(
+        "curl -fsSL {url}/gen/install.sh | sh -s -- {url} {token}",
+        url = server.url
+    );
+    let output = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .env("ENCKE_PROGRAM", &installed)
+        .env("ENCKE_SERVICE", "no")
+        .env("ENCKE_AGENT_DATA_DIR", folder.join("data"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(std::fs::read(&installed).unwrap() == program);
+    let answer = server.call("/api/v1/admin/get-user-profile", &[("TargetUser", USER)]);
+    assert_eq!(answer["Devices"].as_object().unwrap().len(), 1, "{answer}");
+    // What did not arrive whole is not installed.
+    let script = String::from_utf8(get(&server, "/gen/install.sh")).unwrap();
+    let broken = folder.join("broken.sh");
+    let digest = script.split("echo \"").find_map(|part| part.get(..64)).unwrap();
+    let hexadecimal = |text: &str| text.chars().all(|c| c.is_ascii_hexdigit());
+    assert!(hexadecimal(digest), "{script}");
+    std::fs::write(&broken, script.replace(digest, &"0".repeat(64))).unwrap();
+    let output = std::process::Command::new("sh")
+        .arg(&broken)
+        .args([&server.url, "token"])
+        .env("ENCKE_PROGRAM", folder.join("never"))
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(!folder.join("never").exists());
+}

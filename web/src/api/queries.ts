@@ -109,9 +109,9 @@ export const useSnapshots = (target: string | undefined, vault: string) =>
     },
   });
 
-type Place = { target: string; vault: string; snapshot: string };
+export type Place = { target: string; vault: string; snapshot: string };
 
-const folderQuery = ({ target, vault, snapshot }: Place, tree: string) =>
+export const folderQuery = ({ target, vault, snapshot }: Place, tree: string) =>
   queryOptions({
     queryKey: ['objects', vault, snapshot, tree],
     // A snapshot never changes.

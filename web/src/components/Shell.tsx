@@ -20,8 +20,9 @@ import { brandingQuery, useTopLevel } from '../api/queries';
 import { session, setSession, subscribe } from '../api/session';
 import { chooseLanguage, LANGUAGES, type Language, language, t } from '../i18n';
 import { useBrand } from '../lib/brand';
+import { addressOf, useViews } from '../lib/views';
 import { adminPages, userPages } from '../pages/nav';
-import { Check, MenuIcon, Moon, Search, Sun } from './icons';
+import { Bookmark, Check, MenuIcon, Moon, Search, Sun } from './icons';
 
 const Palette = lazy(() => import('./Palette').then((m) => ({ default: m.Palette })));
 
@@ -37,6 +38,7 @@ export function Shell() {
   const topLevel = useTopLevel();
   const branding = useQuery(brandingQuery());
   const brand = useBrand(branding.data);
+  const [views] = useViews();
 
   useEffect(() => followEvents(client), [client, who?.key]);
   useEffect(() => {
@@ -172,6 +174,25 @@ export function Shell() {
             ))}
           </div>
         ))}
+        {views.length > 0 && (
+          <div className="part">
+            <div className="caption">{t('Views')}</div>
+            {views.map((view) => (
+              <Link
+                key={addressOf(view)}
+                to={view.path}
+                search={view.search as never}
+                activeOptions={{ exact: true, includeSearch: true }}
+                onClick={close}
+              >
+                <Bookmark size={16} />
+                <Text span truncate inherit>
+                  {view.name}
+                </Text>
+              </Link>
+            ))}
+          </div>
+        )}
       </AppShell.Navbar>
       <AppShell.Main id="main">
         <Outlet />

@@ -1,10 +1,12 @@
 // The icons in use, by what they stand for. Decoration only: a name always stands beside them.
 export { default as Activity } from 'lucide-react/icons/activity';
+export { default as Bookmark } from 'lucide-react/icons/bookmark';
 export { default as Tenants } from 'lucide-react/icons/building-2';
 export { default as Chart } from 'lucide-react/icons/chart-column';
 export { default as Check } from 'lucide-react/icons/check';
 export { default as Down } from 'lucide-react/icons/chevron-down';
 export { default as Right } from 'lucide-react/icons/chevron-right';
+export { default as CopyTable } from 'lucide-react/icons/clipboard-copy';
 export { default as Columns } from 'lucide-react/icons/columns-3';
 export { default as Copy } from 'lucide-react/icons/copy';
 export { default as Database } from 'lucide-react/icons/database';
