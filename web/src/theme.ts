@@ -34,6 +34,7 @@ const SYSTEM = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Libe
 /** Made after the language is loaded, since it holds words. */
 export const theme = () =>
   createTheme({
+    respectReducedMotion: true,
     primaryColor: 'encke',
     colors: { encke, dark },
     primaryShade: { light: 7, dark: 6 },

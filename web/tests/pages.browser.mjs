@@ -350,6 +350,13 @@ test('the command palette leads everywhere by keyboard alone', async () => {
     await page.keyboard.press('ArrowDown');
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: /New policy/ }).waitFor();
+    await page.getByRole('heading', { level: 1 }).click();
+    await page.keyboard.press('g');
+    await page.keyboard.press('j');
+    await page.waitForURL('**/jobs');
+    await page.keyboard.press('Shift+?');
+    await page.getByRole('dialog').getByText('In a list: open the row').waitFor();
+    assert.deepEqual(await violations(page), []);
   });
   assert.deepEqual(page.problems, []);
   await page.context().close();

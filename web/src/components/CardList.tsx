@@ -19,7 +19,11 @@ export function CardList<T>({
 }) {
   const box = useRef<HTMLUListElement>(null);
   const [scrollMargin, setMargin] = useState(0);
-  useLayoutEffect(() => setMargin(box.current?.offsetTop ?? 0), []);
+  // What stands above may grow, such as a chart that has been loaded.
+  useLayoutEffect(() => {
+    const top = box.current?.getBoundingClientRect().top ?? 0;
+    setMargin(Math.round(top + window.scrollY));
+  });
   const virtual = useWindowVirtualizer({
     count: rows.length,
     estimateSize: () => CARD,

@@ -3,23 +3,23 @@ import {
   ActionIcon,
   Checkbox,
   Group,
+  Menu,
   Popover,
   Select,
   Stack,
   Table,
   Text,
   TextInput,
-  Tooltip,
 } from '@mantine/core';
 import { useClipboard, useLocalStorage, useMediaQuery } from '@mantine/hooks';
 import { useNavigate } from '@tanstack/react-router';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { type KeyboardEvent, type ReactNode, useMemo, useRef, useState } from 'react';
 import { t } from '../i18n';
-import { count, csv, download, matches, tabbed } from '../lib/format';
+import { count, csv, download, matches, saveBlob, tabbed } from '../lib/format';
 import { useParam } from '../lib/search';
 import { CardList } from './CardList';
-import { Check, Columns, CopyTable, Download } from './icons';
+import { Check, Columns, Download } from './icons';
 import { Empty } from './parts';
 import { Views } from './Views';
 
@@ -209,16 +209,27 @@ export function DataTable<T>({
                 </Stack>
               </Popover.Dropdown>
             </Popover>
-            <Tooltip label={clipboard.copied ? t('Copied') : t('Copy the table')}>
-              <ActionIcon aria-label={t('Copy the table')} onClick={() => clipboard.copy(tabbed(texts()))}>
-                {clipboard.copied ? <Check size={16} /> : <CopyTable size={16} />}
-              </ActionIcon>
-            </Tooltip>
-            <Tooltip label={t('Save as CSV')}>
-              <ActionIcon aria-label={t('Save as CSV')} onClick={() => download(`${name}.csv`, csv(texts()))}>
-                <Download size={16} />
-              </ActionIcon>
-            </Tooltip>
+            <Menu position="bottom-end">
+              <Menu.Target>
+                <ActionIcon aria-label={t('Save or copy')} title={t('Save or copy')}>
+                  {clipboard.copied ? <Check size={16} /> : <Download size={16} />}
+                </ActionIcon>
+              </Menu.Target>
+              <Menu.Dropdown>
+                <Menu.Item onClick={() => download(`${name}.csv`, csv(texts()))}>
+                  {t('Save as CSV')}
+                </Menu.Item>
+                <Menu.Item
+                  onClick={async () => {
+                    const { xlsx } = await import('../lib/xlsx');
+                    saveBlob(`${name}.xlsx`, xlsx(texts()));
+                  }}
+                >
+                  {t('Save as XLSX')}
+                </Menu.Item>
+                <Menu.Item onClick={() => clipboard.copy(tabbed(texts()))}>{t('Copy the table')}</Menu.Item>
+              </Menu.Dropdown>
+            </Menu>
           </Group>
         </Group>
       )}

@@ -56,7 +56,7 @@ export function Palette({ close, topLevel }: { close: () => void; topLevel: bool
   });
   const known = client.getQueryData<Record<string, Profile>>(['profiles']);
   const found = useMemo(() => {
-    const fixed = commands(topLevel, views).filter((c) => matches(words, c.label, c.hint));
+    const fixed = commands(topLevel, views).filter((c) => matches(words, c.label));
     if (words.trim() === '') return fixed.slice(0, 20);
     const accounts: Command[] = [];
     for (const name of names.data ?? []) {

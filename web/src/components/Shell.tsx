@@ -20,15 +20,18 @@ import { brandingQuery, useTopLevel } from '../api/queries';
 import { session, setSession, subscribe } from '../api/session';
 import { chooseLanguage, LANGUAGES, type Language, language, t } from '../i18n';
 import { useBrand } from '../lib/brand';
+import { useGoals } from '../lib/keys';
 import { addressOf, useViews } from '../lib/views';
 import { adminPages, userPages } from '../pages/nav';
 import { Bookmark, Check, MenuIcon, Moon, Search, Sun } from './icons';
 
+const Shortcuts = lazy(() => import('./Shortcuts').then((m) => ({ default: m.Shortcuts })));
 const Palette = lazy(() => import('./Palette').then((m) => ({ default: m.Palette })));
 
 export function Shell() {
   const [menu, { toggle, close }] = useDisclosure(false);
   const [palette, { open: openPalette, close: closePalette }] = useDisclosure(false);
+  const [help, { open: openHelp, close: closeHelp }] = useDisclosure(false);
   const who = useSyncExternalStore(subscribe, session);
   const live = useSyncExternalStore(onLive, isLive);
   const client = useQueryClient();
@@ -51,8 +54,10 @@ export function Shell() {
   }, [navigate]);
   useHotkeys([
     ['mod+K', openPalette],
+    ['shift+?', openHelp],
     ['/', () => document.querySelector<HTMLInputElement>('[data-search]')?.focus()],
   ]);
+  useGoals(who?.kind === 'admin');
   if (!who) return null;
 
   const signOut = async () => {
@@ -135,6 +140,7 @@ export function Shell() {
               <Menu.Dropdown>
                 <Menu.Label>{who.kind === 'admin' ? t('Administrator') : t('End user')}</Menu.Label>
                 <Menu.Item onClick={() => navigate({ to: '/me' })}>{t('My account')}</Menu.Item>
+                <Menu.Item onClick={openHelp}>{t('Keyboard')}</Menu.Item>
                 <Menu.Item component="a" href="/docs" target="_blank">
                   {t('API reference')}
                 </Menu.Item>
@@ -197,6 +203,7 @@ export function Shell() {
       <AppShell.Main id="main">
         <Outlet />
       </AppShell.Main>
+      <Suspense>{help && <Shortcuts close={closeHelp} admin={who.kind === 'admin'} />}</Suspense>
       <Suspense>{palette && <Palette close={closePalette} topLevel={topLevel === true} />}</Suspense>
     </AppShell>
   );

@@ -6,7 +6,6 @@ export { default as Chart } from 'lucide-react/icons/chart-column';
 export { default as Check } from 'lucide-react/icons/check';
 export { default as Down } from 'lucide-react/icons/chevron-down';
 export { default as Right } from 'lucide-react/icons/chevron-right';
-export { default as CopyTable } from 'lucide-react/icons/clipboard-copy';
 export { default as Columns } from 'lucide-react/icons/columns-3';
 export { default as Copy } from 'lucide-react/icons/copy';
 export { default as Database } from 'lucide-react/icons/database';

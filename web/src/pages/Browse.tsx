@@ -449,8 +449,12 @@ export function Browse() {
   const snapshots = useSnapshots(target, vault);
   const p = profile.data?.Profile;
   const name = p?.Destinations[vault]?.Description ?? vault;
-  const chosen = snapshots.data?.find((s) => s.Snapshot === wanted) ?? snapshots.data?.[0];
+  const [item] = useParam('where');
   const [compare] = useParam('compare');
+  const chosen =
+    snapshots.data?.find((s) => s.Snapshot === wanted) ??
+    snapshots.data?.find((s) => (!item || s.Source === item) && s.Snapshot !== compare) ??
+    snapshots.data?.[0];
   const against = snapshots.data?.find((s) => s.Snapshot === compare && s.Snapshot !== chosen?.Snapshot);
   const home = isAdmin()
     ? { to: '/accounts/$username' as const, params: { username }, search: { tab: 'vaults' } }

@@ -199,7 +199,7 @@ export function Audit() {
     {
       key: 'actions',
       label: '',
-      width: 130,
+      width: 150,
       right: true,
       value: () => '',
       cell: (e) => (

@@ -9,7 +9,7 @@ import { session } from '../../api/session';
 import type { SelfBackupTarget, ServerConfig } from '../../api/types';
 import { type Field, Fields, read, written } from '../../components/Fields';
 import { AnchorLink } from '../../components/links';
-import { Command, Failure, Loaded, Page, Tag } from '../../components/parts';
+import { CopyIcon, Failure, Loaded, Page, Tag } from '../../components/parts';
 import { t } from '../../i18n';
 import { bytes, newPassword } from '../../lib/format';
 import { useParam } from '../../lib/search';
@@ -244,8 +244,8 @@ function FirstAccount() {
           autoComplete="off"
           value={password}
           onChange={(e) => setPassword(e.currentTarget.value)}
+          rightSection={<CopyIcon value={password} label={t('Copy the password')} />}
         />
-        <Command label={t('Copy the password')}>{password}</Command>
         <Group gap="xs">
           <Button type="submit" loading={add.isPending}>
             {t('Add it, then its device')}
