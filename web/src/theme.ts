@@ -86,7 +86,15 @@ export const colours: CSSVariablesResolver = () => ({
     '--mantine-color-dimmed': '#a9b0bb',
     '--mantine-color-placeholder': '#9299a5',
     '--mantine-color-error': '#ff8a80',
-    // The library's own are nearly white there.
+    // The library's own are nearly white there, on loud grounds.
+    '--mantine-color-red-light': '#43201e',
+    '--mantine-color-red-light-hover': '#522725',
+    '--mantine-color-orange-light': '#3d2c16',
+    '--mantine-color-orange-light-hover': '#4a361b',
+    '--mantine-color-blue-light': '#18304a',
+    '--mantine-color-teal-light': '#14362c',
+    '--mantine-color-blue-light-color': '#a5d0ff',
+    '--mantine-color-teal-light-color': '#7fe0bd',
     '--mantine-color-red-light-color': '#ff9a91',
     '--mantine-color-orange-light-color': '#ffc078',
     '--mantine-color-encke-light-color': '#b4c6ec',

@@ -67,7 +67,7 @@ test('a view keeps filters, sorting and columns, has an address, and comes back 
     await page.goto('/accounts');
     await page.getByRole('combobox', { name: 'Backups' }).click();
     await page.getByRole('option', { name: 'Never backed up' }).click();
-    await button(page, 'Account ↑').click();
+    await page.getByRole('columnheader', { name: 'Account' }).getByRole('button').click();
     await button(page, 'Columns').click();
     await page.getByRole('checkbox', { name: 'Created' }).check();
     await page.getByRole('checkbox', { name: 'Policy' }).uncheck();
@@ -112,13 +112,13 @@ test('two snapshots are compared', () =>
     await page.getByText(/· all of it/).waitFor();
     const rows = await page.locator('.rows tbody tr').allInnerTexts();
     const told = rows.map((row) => row.split('\t').map((cell) => cell.trim()));
-    const inside = (name) => path.join(device.source, name);
+    const { source } = device;
     assert.deepEqual(
-      told.map(([name, kind, , , growth]) => [name, kind, growth]).sort(),
+      told.map(([name, folder, kind, , , growth]) => [name, folder, kind, growth]).sort(),
       [
-        [inside('comes.txt'), 'Added', '+4 B'],
-        [inside('goes.txt'), 'Removed', '−4 B'],
-        [inside('sub/grows.txt'), 'Changed', '+12 B'],
+        ['comes.txt', source, 'Added', '+4 B'],
+        ['goes.txt', source, 'Removed', '−4 B'],
+        ['grows.txt', path.join(source, 'sub'), 'Changed', '+12 B'],
       ].sort(),
     );
     await page.getByRole('link', { name: /grows\.txt/ }).click();
@@ -146,7 +146,7 @@ test('the audit tells old and new values', () =>
 test('devices have strips of their last days', () =>
   as('admin', async (page) => {
     await page.goto('/activity');
-    await page.getByText('Devices', { exact: true }).last().click();
+    await page.getByRole('radiogroup', { name: 'By what' }).getByText('Devices').click();
     await page.waitForURL('**/activity?by=device');
     await page.locator('.strip a[data-tone=good]').first().click();
     await page.waitForURL('**/jobs/*');
@@ -184,7 +184,7 @@ test('from an empty server to its first device by one line', async () => {
       await page.waitForURL('**/install?q=anna');
       await page.getByLabel('Password of the account').fill(PASSWORD);
       await button(page, 'Make a token').click();
-      const line = page.locator('code', { hasText: '/gen/install.sh' }).first();
+      const line = page.locator('.command', { hasText: '/gen/install.sh' }).first();
       const [, token] = /sh -s -- \S+ (\S+)$/.exec(await line.innerText());
       await page.getByText('Waiting for the device').waitFor();
       await fresh.deviceByToken(token, 'first-device');

@@ -182,7 +182,7 @@ async function walk(user, pages, options) {
         history.pushState({}, '', to);
         dispatchEvent(new PopStateEvent('popstate'));
       }, address);
-      await page.getByText(text).first().waitFor();
+      await page.getByText(text).filter({ visible: true }).first().waitFor();
       for (const violation of [...(await violations(page)), ...(options ? await outside(page) : [])]) {
         // One is told once, with the first page that has it.
         if (!found.has(violation)) found.set(violation, address);
@@ -288,7 +288,7 @@ for (const [locale, heading, text] of [
       await page.locator('[name=password]').fill('correct horse battery');
       await page.keyboard.press('Enter');
       await page.getByRole('heading', { name: heading, exact: true }).waitFor();
-      await page.getByText(text).first().waitFor();
+      await page.getByText(text).filter({ visible: true }).first().waitFor();
       assert.equal(await page.evaluate(() => document.documentElement.lang), locale.slice(0, 2));
     });
     assert.deepEqual(page.problems, []);
@@ -368,11 +368,17 @@ test('no inline script runs, and nothing is fetched from elsewhere', async () =>
   await page.getByLabel('User name').waitFor();
   const refused = await page.evaluate(async () => {
     const told = [];
-    document.addEventListener('securitypolicyviolation', (event) => told.push(event.effectiveDirective));
+    const both = new Promise((resolve) => {
+      document.addEventListener('securitypolicyviolation', (event) => {
+        told.push(event.effectiveDirective);
+        if (told.length === 2) resolve();
+      });
+    });
     const script = document.createElement('script');
     script.textContent = 'window.ran = true';
     document.body.append(script);
     await fetch('https://example.org/').catch(() => undefined);
+    await both;
     return { told, ran: 'ran' in window };
   });
   assert.equal(refused.ran, false);

@@ -24,6 +24,9 @@ const kindName = (kind: Kind) =>
 type Found = { changes: Change[]; queue: Pair[]; compared: number };
 const START: Found = { changes: [], queue: [{ path: '', older: '', newer: '' }], compared: 0 };
 
+const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1);
+const folderOf = (path: string) => path.slice(0, path.lastIndexOf('/'));
+
 const signed = (n: number) => (n < 0 ? `−${bytes(-n)}` : `+${bytes(n)}`);
 
 /** Compares folder by folder; what has been found is shown meanwhile. */
@@ -89,25 +92,32 @@ export function SnapshotDiff({
   const busy = diff.queue.length > 0 && !diff.paused && !diff.full && !diff.error;
   const columns: Column<Change>[] = [
     {
-      key: 'path',
-      label: t('Path'),
-      width: 420,
-      value: (c) => c.path,
+      key: 'name',
+      label: t('Name'),
+      width: 240,
+      value: (c) => nameOf(c.path),
       cell: (c) => {
-        const folder = (c.after ?? c.before)?.subtree ? c.path : c.path.slice(0, c.path.lastIndexOf('/'));
-        const { Snapshot } = c.after ? newer : older;
+        const object = c.after ?? c.before;
+        const folder = object?.subtree ? c.path : folderOf(c.path);
         return (
           <Link
             to="/accounts/$username/vaults/$vault"
             params={{ username, vault }}
-            search={{ snapshot: Snapshot, ...(folder ? { path: folder } : {}) }}
+            search={{ snapshot: (c.after ? newer : older).Snapshot, ...(folder ? { path: folder } : {}) }}
             title={c.path}
           >
-            {c.path}
-            {(c.after ?? c.before)?.subtree ? '/' : ''}
+            {nameOf(c.path)}
+            {object?.subtree ? '/' : ''}
           </Link>
         );
       },
+    },
+    {
+      key: 'path',
+      label: t('Folder'),
+      width: 300,
+      value: (c) => folderOf(c.path),
+      cell: (c) => <span title={folderOf(c.path)}>{folderOf(c.path)}</span>,
     },
     {
       key: 'kind',
@@ -184,6 +194,7 @@ export function SnapshotDiff({
       )}
       <DataTable
         name="diff"
+        sort="path"
         label={t('changes')}
         rows={show ? diff.changes.filter((c) => c.kind === show) : diff.changes}
         columns={columns}

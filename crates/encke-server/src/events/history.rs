@@ -44,7 +44,9 @@ params! {
         /// Most events to answer, up to 1000; 200 if left out.
         Limit: Option<i64>
     }
+}
 
+params! {
     /// Parameters of `EnckeEventsChanges`.
     struct Changes {
         /// The event's `ID`.

@@ -44,6 +44,7 @@ function Address(part: Props) {
         <Button
           variant="default"
           w="fit-content"
+          maw="100%"
           onClick={() =>
             part.change(written(part.doc, 'Branding.DefaultLoginServerURL', location.origin) as ServerConfig)
           }
