@@ -152,6 +152,26 @@ test('devices have strips of their last days', () =>
     await page.waitForURL('**/jobs/*');
   }));
 
+test('a change shows at once, and is taken back when the server refuses it', () =>
+  as('admin', async (page) => {
+    let refuse;
+    const asked = new Promise((resolve) => {
+      refuse = resolve;
+    });
+    await page.route('**/api/v1/admin/set-user-profile-hash', async (route) => {
+      await asked;
+      await route.fulfill({ json: { Status: 500, Message: 'The disk is full' } });
+    });
+    await page.goto('/accounts/bert');
+    await button(page, 'Actions').click();
+    await page.getByRole('menuitem', { name: 'Suspend' }).click();
+    const tag = page.getByRole('heading', { level: 1 }).getByText('Suspended');
+    await tag.waitFor();
+    refuse();
+    await page.getByText('The disk is full').waitFor();
+    await tag.waitFor({ state: 'detached' });
+  }));
+
 test('from an empty server to its first device by one line', async () => {
   const fresh = await Server.start({ empty: true });
   const page = await openPage(browser, fresh);
