@@ -225,7 +225,10 @@ fn an_event_tells_what_it_changed() {
         panic!("{events}");
     };
     let changes = |event: &serde_json::Value| {
-        server.call("/api/encke/v1/events/changes", &[("ID", &event["ID"].to_string())])
+        server.call(
+            "/api/encke/v1/events/changes",
+            &[("ID", &event["ID"].to_string())],
+        )
     };
     let fields = |answer: &serde_json::Value| -> Vec<[serde_json::Value; 3]> {
         let list = answer["Fields"].as_array().unwrap().iter();

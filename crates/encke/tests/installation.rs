@@ -419,8 +419,16 @@ fn each_organization_has_its_own_lobby() {
 fn a_machine_installs_itself_by_one_line() {
     let mut server = Server::start();
     let get = |server: &Server, path: &str| {
-        let mut answer = support::http().get(format!("{}{path}", server.url)).call().unwrap();
-        answer.body_mut().with_config().limit(1 << 30).read_to_vec().unwrap()
+        let mut answer = support::http()
+            .get(format!("{}{path}", server.url))
+            .call()
+            .unwrap();
+        answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_vec()
+            .unwrap()
     };
     // Not before somebody says so.
     let told: Value = serde_json::from_slice(&get(&server, "/gen/encke")).unwrap();

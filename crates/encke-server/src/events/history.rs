@@ -230,35 +230,42 @@ async fn changes(app: Arc<App>, admin: Admin, call: Call<Changes>) -> ApiResult<
     let before = wanted.saturating_add(1);
     let read = app
         .store
-        .each_event(&scope, before, 0, i64::MAX, state, move |state, id, kind, body| {
-            let (asked, earlier, looked) = state;
-            *looked += 1;
-            let Some(asked) = asked else {
-                if id != wanted {
+        .each_event(
+            &scope,
+            before,
+            0,
+            i64::MAX,
+            state,
+            move |state, id, kind, body| {
+                let (asked, earlier, looked) = state;
+                *looked += 1;
+                let Some(asked) = asked else {
+                    if id != wanted {
+                        return ControlFlow::Break(());
+                    }
+                    *asked = serde_json::from_str(body).ok();
+                    // A new thing has no state before.
+                    return match asked {
+                        Some(event) if !event.type_string.ends_with("_NEW") => ControlFlow::Continue(()),
+                        _ => ControlFlow::Break(()),
+                    };
+                };
+                if *looked > MAX_LOOKED_AT {
                     return ControlFlow::Break(());
                 }
-                *asked = serde_json::from_str(body).ok();
-                // A new thing has no state before.
-                return match asked {
-                    Some(event) if !event.type_string.ends_with("_NEW") => ControlFlow::Continue(()),
-                    _ => ControlFlow::Break(()),
-                };
-            };
-            if *looked > MAX_LOOKED_AT {
-                return ControlFlow::Break(());
-            }
-            // Most events are of something else, which their text tells without being read.
-            if kind / FAMILY != asked.type_ / FAMILY || !body.contains(&asked.resource_id) {
-                return ControlFlow::Continue(());
-            }
-            match serde_json::from_str::<StreamableEvent>(body) {
-                Ok(event) if event.resource_id == asked.resource_id && !event.data.is_null() => {
-                    *earlier = Some((id, event.data));
-                    ControlFlow::Break(())
+                // Most events are of something else, which their text tells without being read.
+                if kind / FAMILY != asked.type_ / FAMILY || !body.contains(&asked.resource_id) {
+                    return ControlFlow::Continue(());
                 }
-                _ => ControlFlow::Continue(()),
-            }
-        })
+                match serde_json::from_str::<StreamableEvent>(body) {
+                    Ok(event) if event.resource_id == asked.resource_id && !event.data.is_null() => {
+                        *earlier = Some((id, event.data));
+                        ControlFlow::Break(())
+                    }
+                    _ => ControlFlow::Continue(()),
+                }
+            },
+        )
         .await;
     let (asked, earlier, _) = read.map_err(store_error)?;
     let mut asked = asked.ok_or_else(|| ApiError::not_found("There is no such event"))?;

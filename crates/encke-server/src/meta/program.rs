@@ -23,7 +23,9 @@ async fn open() -> ApiResult<tokio::fs::File> {
     } else {
         std::env::current_exe().map_err(|_| ApiError::internal())?
     };
-    tokio::fs::File::open(path).await.map_err(|_| ApiError::internal())
+    tokio::fs::File::open(path)
+        .await
+        .map_err(|_| ApiError::internal())
 }
 
 /// The program's SHA-256 in hexadecimal digits, reckoned once.
