@@ -66,8 +66,6 @@ try {
       Policy: { PreventDeleteStorageVault: true },
     },
   });
-  const { Events } = await server.call('/api/encke/v1/events/list', { Types: [4602] });
-  const changed = Events[0].ID;
   await server.call('/api/v1/admin/user-groups/new', { Name: 'Hospitals' });
   const [bucket] = Object.keys(await server.call('/api/v1/admin/storage/list-buckets'));
   await server.call('/api/v1/admin/squota/set-with-hash', {
@@ -129,7 +127,6 @@ try {
     'settings-copies': ['/settings?tab=copies', 'Copies of the server'],
     cluster: ['/cluster', 'Not supported by this server'],
     audit: ['/audit', 'Added'],
-    'audit-changes': [`/audit?dialog=${changed}`, 'Property'],
     setup: ['/setup', 'Name of the service'],
     'setup-storage': ['/setup?step=2', 'Folder of the buckets'],
     'setup-mail': ['/setup?step=3', 'Sent by'],

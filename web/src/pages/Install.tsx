@@ -14,7 +14,7 @@ import { useMutation, useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { type FormEvent, useState } from 'react';
 import { call } from '../api/client';
-import { configQuery, useConnections, useTopLevel } from '../api/queries';
+import { useConnections } from '../api/queries';
 import type { InstallToken } from '../api/types';
 import { ButtonLink } from '../components/links';
 import { Command, Failure, Page, Section, Tag } from '../components/parts';
@@ -26,36 +26,16 @@ import { useParam } from '../lib/search';
 const quoted = (word: string) =>
   /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
-/** The lines to paste. Where the server hands out its program, one line does all of it. */
+/** The lines to paste. */
 function Lines({ server, token, user }: { server: string; token?: string; user?: string }) {
   const at = quoted(server.replace(/\/+$/, ''));
-  const topLevel = useTopLevel();
-  const config = useQuery({ ...configQuery(), enabled: topLevel === true, retry: false });
-  const handsOut = config.data?.SoftwareBuildRole?.AllowUnauthenticatedDownloads === true;
   const register = token
     ? `encke agent register --server ${at} --token ${quoted(token)}`
     : user !== undefined
       ? `encke agent register --server ${at} --user ${quoted(user)}`
       : `encke agent lobby --server ${at}`;
-  const one = token ? `${at} ${quoted(token)}` : at;
   return (
     <Stack gap="sm">
-      {handsOut && user === undefined && (
-        <>
-          <Text size="sm" fw={600}>
-            {t('Linux, one line: installs, registers and starts')}
-          </Text>
-          <Command
-            label={t('Copy the command')}
-          >{`curl -fsSL ${at}/gen/install.sh | sudo sh -s -- ${one}`}</Command>
-          <Command
-            label={t('Copy the command')}
-          >{`wget -qO- ${at}/gen/install.sh | sudo sh -s -- ${one}`}</Command>
-        </>
-      )}
-      <Text size="sm" fw={600}>
-        {t('Where the program is there already')}
-      </Text>
       <Command label={t('Copy the command')}>{`sudo ${register}`}</Command>
       {(token || user !== undefined) && (
         <>
@@ -63,14 +43,6 @@ function Lines({ server, token, user }: { server: string; token?: string; user?:
           <Command label={t('Copy the command')}>{'sudo encke agent install'}</Command>
           <Command label={t('Copy the command')}>{'sudo encke agent run'}</Command>
         </>
-      )}
-      {config.data && !handsOut && (
-        <Text size="sm" c="dimmed">
-          {t('A single line would do if this server handed out its program to anybody.')}{' '}
-          <Link to="/settings" search={{ tab: 'roles' }}>
-            {t('Switch on: downloads without signing in')}
-          </Link>
-        </Text>
       )}
     </Stack>
   );

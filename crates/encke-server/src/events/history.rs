@@ -1,5 +1,5 @@
-//! Who changed what: the stored events, newest first, and what one of them changed. The published API has a stream of
-//! events and no way back, so the endpoints are our own.
+//! Who changed what: the stored events, newest first. The published API has a stream of events and no way back, so the
+//! endpoint is our own.
 
 use crate::app::{App, store_error};
 use crate::auth::Admin;
@@ -9,7 +9,6 @@ use encke_api::form::Json;
 use encke_api::types::StreamableEvent;
 use encke_api::{ApiError, ApiResult, params};
 use serde::Serialize;
-use serde_json::Value;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -19,12 +18,6 @@ const MAX_EVENTS: usize = 1000;
 const FEW: usize = 200;
 /// Stored events that one call looks at; the answer says where to go on.
 const MAX_LOOKED_AT: usize = 50_000;
-/// Changed properties that one answer tells.
-const MAX_FIELDS: usize = 300;
-/// Characters of a value that an answer tells; a longer one is cut.
-const MAX_VALUE: usize = 500;
-/// Types of events about one kind of thing lie within this many numbers (reference, section 6.2).
-const FAMILY: i64 = 50;
 
 params! {
     /// Parameters of `EnckeEventsList`.
@@ -46,14 +39,6 @@ params! {
     }
 }
 
-params! {
-    /// Parameters of `EnckeEventsChanges`.
-    struct Changes {
-        /// The event's `ID`.
-        ID: i64
-    }
-}
-
 /// An event without its data.
 #[derive(Serialize)]
 struct Told {
@@ -71,20 +56,6 @@ struct Told {
     kind: i64,
     #[serde(rename = "TypeString")]
     type_string: String,
-}
-
-impl Told {
-    fn of(id: i64, event: StreamableEvent) -> Self {
-        Self {
-            id,
-            time: event.timestamp,
-            actor: event.actor,
-            organization: event.owner_organization_id,
-            resource: event.resource_id,
-            kind: event.type_,
-            type_string: event.type_string,
-        }
-    }
 }
 
 #[derive(Default, Serialize)]
@@ -138,154 +109,20 @@ async fn list(app: Arc<App>, admin: Admin, call: Call<List>) -> ApiResult<Own<Ev
                     || says(&event.resource_id)
                     || says(&event.type_string))
             {
-                found.events.push(Told::of(id, event));
+                found.events.push(Told {
+                    id,
+                    time: event.timestamp,
+                    actor: event.actor,
+                    organization: event.owner_organization_id,
+                    resource: event.resource_id,
+                    kind,
+                    type_string: event.type_string,
+                });
             }
             ControlFlow::Continue(())
         },
     );
     Ok(Own(found.await.map_err(store_error)?.0))
-}
-
-/// A property that differs between two states of a thing.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Field {
-    /// Names from the outside in, with `/` between them.
-    path: String,
-    /// Its JSON text before, cut if it is long; nothing if it was not there.
-    before: Option<String>,
-    /// Its JSON text after.
-    after: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Difference {
-    event: Told,
-    /// The event that tells the state before; 0 where none is kept.
-    earlier: i64,
-    fields: Vec<Field>,
-    /// There are more than are told.
-    more: bool,
-}
-
-fn text(value: &Value) -> String {
-    let whole = value.to_string();
-    match whole.char_indices().nth(MAX_VALUE) {
-        Some((at, _)) => format!("{}…", &whole[..at]),
-        None => whole,
-    }
-}
-
-/// Finds what differs, from the outside in. Lists are compared as wholes unless they have the same length.
-fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Field>) {
-    // One more than is told shows that there are more.
-    if before == after || found.len() > MAX_FIELDS {
-        return;
-    }
-    let below = |name: &str| {
-        if path.is_empty() {
-            name.to_string()
-        } else {
-            format!("{path}/{name}")
-        }
-    };
-    match (before, after) {
-        (Some(Value::Object(a)), Some(Value::Object(b))) => {
-            for (name, value) in a {
-                compare(&below(name), Some(value), b.get(name), found);
-            }
-            for (name, value) in b.iter().filter(|(name, _)| !a.contains_key(*name)) {
-                compare(&below(name), None, Some(value), found);
-            }
-        }
-        (Some(Value::Array(a)), Some(Value::Array(b))) if a.len() == b.len() => {
-            for (at, (a, b)) in a.iter().zip(b).enumerate() {
-                compare(&below(&at.to_string()), Some(a), Some(b), found);
-            }
-        }
-        // A new or removed thing is told property by property, but not deeper.
-        (None, Some(Value::Object(b))) if path.is_empty() => {
-            for (name, value) in b {
-                compare(name, None, Some(value), found);
-            }
-        }
-        (Some(Value::Object(a)), None) if path.is_empty() => {
-            for (name, value) in a {
-                compare(name, Some(value), None, found);
-            }
-        }
-        _ => found.push(Field {
-            path: path.to_string(),
-            before: before.map(text),
-            after: after.map(text),
-        }),
-    }
-}
-
-async fn changes(app: Arc<App>, admin: Admin, call: Call<Changes>) -> ApiResult<Own<Difference>> {
-    let wanted = call.params.ID;
-    let state: (Option<StreamableEvent>, Option<(i64, Value)>, usize) = (None, None, 0);
-    let scope = admin.scope();
-    let before = wanted.saturating_add(1);
-    let read = app
-        .store
-        .each_event(
-            &scope,
-            before,
-            0,
-            i64::MAX,
-            state,
-            move |state, id, kind, body| {
-                let (asked, earlier, looked) = state;
-                *looked += 1;
-                let Some(asked) = asked else {
-                    if id != wanted {
-                        return ControlFlow::Break(());
-                    }
-                    *asked = serde_json::from_str(body).ok();
-                    // A new thing has no state before.
-                    return match asked {
-                        Some(event) if !event.type_string.ends_with("_NEW") => ControlFlow::Continue(()),
-                        _ => ControlFlow::Break(()),
-                    };
-                };
-                if *looked > MAX_LOOKED_AT {
-                    return ControlFlow::Break(());
-                }
-                // Most events are of something else, which their text tells without being read.
-                if kind / FAMILY != asked.type_ / FAMILY || !body.contains(&asked.resource_id) {
-                    return ControlFlow::Continue(());
-                }
-                match serde_json::from_str::<StreamableEvent>(body) {
-                    Ok(event) if event.resource_id == asked.resource_id && !event.data.is_null() => {
-                        *earlier = Some((id, event.data));
-                        ControlFlow::Break(())
-                    }
-                    _ => ControlFlow::Continue(()),
-                }
-            },
-        )
-        .await;
-    let (asked, earlier, _) = read.map_err(store_error)?;
-    let mut asked = asked.ok_or_else(|| ApiError::not_found("There is no such event"))?;
-    let after = Some(asked.data.take()).filter(|data| !data.is_null());
-    let (at, before) = earlier.map_or((0, None), |(id, data)| (id, Some(data)));
-    let removed = asked.type_string.ends_with("_REMOVED");
-    let mut fields = Vec::new();
-    // A change of which only one side is known tells nothing about what changed.
-    if asked.type_string.ends_with("_NEW") || removed || (before.is_some() && after.is_some()) {
-        let after = after.as_ref().filter(|_| !removed);
-        compare("", before.as_ref(), after, &mut fields);
-    }
-    let more = fields.len() > MAX_FIELDS;
-    fields.truncate(MAX_FIELDS);
-    Ok(Own(Difference {
-        event: Told::of(wanted, asked),
-        earlier: at,
-        fields,
-        more,
-    }))
 }
 
 /// Endpoints of events.
@@ -297,14 +134,6 @@ pub fn routes() -> Vec<Route> {
             "/api/encke/v1/events/list",
             "Answers what was changed and by whom, newest first, for as long as jobs are kept. Log-ins and connections are not stored.",
             list,
-        )
-        .roles(&[Role::Auth])
-        .denied_if(|p| p.deny_view_server_history),
-        Route::new(
-            "EnckeEventsChanges",
-            "/api/encke/v1/events/changes",
-            "Answers what an event changed: the properties that differ from the state that the event before about the same thing told.",
-            changes,
         )
         .roles(&[Role::Auth])
         .denied_if(|p| p.deny_view_server_history),

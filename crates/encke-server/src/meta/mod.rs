@@ -4,7 +4,6 @@
 mod branding;
 mod config;
 mod logs;
-mod program;
 mod resources;
 mod service;
 mod stats;
@@ -92,7 +91,6 @@ pub fn routes() -> Vec<Route> {
         .chain(branding::routes())
         .chain(config::routes())
         .chain(logs::routes())
-        .chain(program::routes())
         .chain(resources::routes())
         .chain(service::routes())
         .chain(stats::routes())

@@ -1,11 +1,11 @@
 // Who changed what: the events the server keeps, newest first.
-import { Button, Group, Modal, Select, Stack, Table, Text } from '@mantine/core';
-import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
+import { Button, Group, Select, Stack, Text } from '@mantine/core';
+import { useInfiniteQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
 import { call } from '../../api/client';
 import { type Column, DataTable } from '../../components/DataTable';
-import { Empty, Loaded, Page, Tag, Time } from '../../components/parts';
+import { Loaded, Page, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
 import { exact, type Tone } from '../../lib/format';
 import { useParam } from '../../lib/search';
@@ -75,82 +75,8 @@ function resource(event: Told): ReactNode {
   return id || '–';
 }
 
-type Difference = {
-  Event: Told;
-  Earlier: number;
-  Fields: { Path: string; Before: string | null; After: string | null }[];
-  More: boolean;
-};
-
-/** What one event changed, property by property. */
-function Changes({ id, close }: { id: string; close: () => void }) {
-  const query = useQuery({
-    queryKey: ['audit-changes', id],
-    staleTime: Number.POSITIVE_INFINITY,
-    retry: false,
-    queryFn: () => call<Difference>('/api/encke/v1/events/changes', { ID: id }),
-  });
-  const value = (text: string | null) =>
-    text === null ? <span className="dimmed">–</span> : <code className="value">{text}</code>;
-  return (
-    <Modal opened onClose={close} title={t('What changed')} size="xl">
-      <Loaded query={query}>
-        {({ Event, Earlier, Fields, More }) => (
-          <Stack gap="sm">
-            <Group gap="md">
-              <Tag tone={deed(Event.TypeString)[1]}>
-                {thing(Event.TypeString)}: {deed(Event.TypeString)[0]}
-              </Tag>
-              <Text size="sm" className="mono">
-                {resource(Event)}
-              </Text>
-              <Text size="sm" c="dimmed">
-                {Event.Actor || t('The server')} · {exact(Event.Timestamp)}
-              </Text>
-            </Group>
-            {Fields.length === 0 ? (
-              <Empty>
-                {Earlier === 0
-                  ? t('The event says that it happened and no more, or no earlier state is kept.')
-                  : t('The same state was saved again: nothing differs.')}
-              </Empty>
-            ) : (
-              <div className="rows" role="region" aria-label={t('What changed')} tabIndex={0}>
-                <Table verticalSpacing={4} className="diff">
-                  <Table.Thead>
-                    <Table.Tr>
-                      <Table.Th>{t('Property')}</Table.Th>
-                      <Table.Th>{t('Before')}</Table.Th>
-                      <Table.Th>{t('After')}</Table.Th>
-                    </Table.Tr>
-                  </Table.Thead>
-                  <Table.Tbody>
-                    {Fields.map((field) => (
-                      <Table.Tr key={field.Path}>
-                        <Table.Th scope="row">{field.Path}</Table.Th>
-                        <Table.Td>{value(field.Before)}</Table.Td>
-                        <Table.Td>{value(field.After)}</Table.Td>
-                      </Table.Tr>
-                    ))}
-                  </Table.Tbody>
-                </Table>
-              </div>
-            )}
-            {More && (
-              <Text size="sm" c="dimmed">
-                {t('More than {n} properties differ; these are the first.', { n: Fields.length })}
-              </Text>
-            )}
-          </Stack>
-        )}
-      </Loaded>
-    </Modal>
-  );
-}
-
 export function Audit() {
   const [kind, setKind] = useParam('show');
-  const [dialog, setDialog] = useParam('dialog', { keep: true });
   const events = useInfiniteQuery({
     queryKey: ['audit', kind],
     initialPageParam: 0,
@@ -196,27 +122,9 @@ export function Audit() {
     },
     { key: 'type', label: t('Event type'), width: 230, hidden: true, value: (e) => e.TypeString },
     { key: 'tenant', label: t('Tenant'), width: 230, hidden: true, value: (e) => e.OwnerOrganizationID },
-    {
-      key: 'actions',
-      label: '',
-      width: 150,
-      right: true,
-      value: () => '',
-      cell: (e) => (
-        <Button
-          size="compact-xs"
-          variant="subtle"
-          aria-label={t('What changed in {name}', { name: e.ResourceID || thing(e.TypeString) })}
-          onClick={() => setDialog(String(e.ID))}
-        >
-          {t('What changed')}
-        </Button>
-      ),
-    },
   ];
   return (
     <Page title={t('Audit')} wide>
-      {dialog && <Changes id={dialog} close={() => setDialog(null)} />}
       <Text size="sm" c="dimmed">
         {t(
           'What was changed and by whom, for as long as jobs are kept. Log-ins are in the log of the server; live they go to the event stream.',
@@ -232,7 +140,6 @@ export function Audit() {
               columns={columns}
               id={(e) => String(e.ID)}
               sort="time"
-              open={(e) => setDialog(String(e.ID))}
               aside={
                 <Select
                   size="xs"

@@ -32,11 +32,6 @@ function Address(part: Props) {
             label: t('Address that devices and people reach it at'),
             help: t('Such as https://backup.example.org'),
           },
-          on(
-            'SoftwareBuildRole.AllowUnauthenticatedDownloads',
-            t('Hand out the program to anybody'),
-            t('Devices then install themselves by one line'),
-          ),
           on('LoginProtection.Enabled', t('Slow down who guesses')),
         ]}
       />
