@@ -1,17 +1,24 @@
-// Takes pictures of every page into a folder: light, dark and phone. `npm run screenshots -- FOLDER`
-import { mkdir } from 'node:fs/promises';
+// Takes pictures of every page into a folder: light, dark, phone, and phone in the dark, or only the looks that are named.
+// `npm run screenshots -- FOLDER [LOOK…]`
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { launchBrowser, openPage, Server, signIn } from '../tests/support.mjs';
 
-const target = process.argv[2];
+const [target, ...wanted] = process.argv.slice(2);
 if (!target) {
-  console.error('usage: npm run screenshots -- FOLDER');
+  console.error('usage: npm run screenshots -- FOLDER [LOOK...]');
   process.exit(2);
 }
 await mkdir(target, { recursive: true });
 
 const LOOKS = {
   light: { colorScheme: 'light', viewport: { width: 1280, height: 800 } },
+  'phone-dark': {
+    colorScheme: 'dark',
+    viewport: { width: 390, height: 844 },
+    isMobile: true,
+    hasTouch: true,
+  },
   dark: { colorScheme: 'dark', viewport: { width: 1280, height: 800 } },
   phone: { colorScheme: 'light', viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true },
 };
@@ -30,6 +37,15 @@ try {
   const device = await server.addDevice('anna', { device: 'annas-laptop', files });
   await server.addDevice('clinic-east', { device: 'reception', files: { 'patients.csv': 'a;b\n' } });
   const job = await server.backup(device);
+  const [{ Snapshot: older }] = (
+    await server.call('/api/v1/admin/dispatcher/request-vault-snapshots', {
+      TargetID: device.connection,
+      Destination: device.vault,
+    })
+  ).Snapshots;
+  await writeFile(path.join(device.source, 'folder 1/new letter.txt'), 'Dear comet,\n'.repeat(300));
+  await writeFile(path.join(device.source, 'folder 2/document 2.txt'), 'changed\n');
+  await rm(path.join(device.source, 'folder 3/document 3.txt'));
   await server.backup(device);
   await server.call('/api/encke/v1/reports/save-sample', { Size: 185, Seed: 1 });
 
@@ -40,6 +56,14 @@ try {
       Description: 'Offices',
       DefaultUserPolicy: true,
       Policy: { ModeScheduleSkipAlreadyRunning: 3 },
+    },
+  });
+  await server.call('/api/v1/admin/policies/set', {
+    PolicyID,
+    Policy: {
+      Description: 'Offices and shops',
+      DefaultUserPolicy: true,
+      Policy: { PreventDeleteStorageVault: true },
     },
   });
   await server.call('/api/v1/admin/user-groups/new', { Name: 'Hospitals' });
@@ -61,7 +85,7 @@ try {
 
   const folder = `/accounts/anna/vaults/${device.vault}`;
   const pages = {
-    home: ['/', 'Latest jobs'],
+    home: ['/', 'Backups by result'],
     accounts: ['/accounts', 'studio.north'],
     'accounts-add': ['/accounts?dialog=new', 'Display name'],
     account: ['/accounts/anna', 'Documents of annas-laptop'],
@@ -103,6 +127,17 @@ try {
     'settings-copies': ['/settings?tab=copies', 'Copies of the server'],
     cluster: ['/cluster', 'Not supported by this server'],
     audit: ['/audit', 'Added'],
+    setup: ['/setup', 'Name of the service'],
+    'setup-storage': ['/setup?step=2', 'Folder of the buckets'],
+    'setup-mail': ['/setup?step=3', 'Sent by'],
+    'setup-copies': ['/setup?step=4', 'Copy it every night'],
+    'setup-account': ['/setup?step=5', 'Account name'],
+    'activity-devices': ['/activity?by=device', 'annas-laptop'],
+    'account-jobs': ['/accounts/anna?tab=jobs', 'Backups by result'],
+    compare: [`${folder}?compare=${older}`, 'all of it'],
+    'settings-roles': ['/settings?tab=roles', 'Build branded clients'],
+    'settings-webhooks': ['/settings?tab=webhooks', 'Add webhook'],
+    'settings-document': ['/settings?tab=document', 'AuthenticationRole'],
     logs: ['/logs', 'lines, newest first'],
     about: ['/about', 'Running since'],
     me: ['/me', 'Security keys'],
@@ -110,7 +145,8 @@ try {
     'report-new': ['/reports/new?template=1001', 'Person ID'],
   };
   for (const [look, options] of Object.entries(LOOKS)) {
-    const page = await openPage(browser, server, options);
+    if (wanted.length > 0 && !wanted.includes(look)) continue;
+    const page = await openPage(browser, server, { ...options, reducedMotion: 'reduce' });
     const shoot = async (name) => {
       await page.waitForLoadState('networkidle');
       await page.screenshot({ path: path.join(target, `${name}-${look}.png`) });
@@ -141,16 +177,35 @@ try {
     await page.getByRole('button', { name: 'Search and commands' }).click();
     await page.getByRole('combobox', { name: 'Search and commands' }).fill('an');
     await page.screenshot({ path: path.join(target, `palette-${look}.png`) });
+    await page.goto('/accounts/dora');
+    await page.getByRole('button', { name: 'Actions' }).click();
+    await page.getByRole('menuitem', { name: 'Delete account' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete account' }).waitFor();
+    await page.screenshot({ path: path.join(target, `delete-${look}.png`) });
+    await page.goto('/accounts?show=never');
+    await page.getByRole('button', { name: 'Views' }).click();
+    await page.getByLabel('Name of the view').fill('Never backed up');
+    await page.getByRole('button', { name: 'Keep', exact: true }).click();
+    await page.screenshot({ path: path.join(target, `views-${look}.png`) });
     await page.goto('/accounts/anna');
     await page.getByRole('button', { name: 'Back up' }).click();
     await page.getByRole('dialog').getByText('Start backup').waitFor();
     await page.screenshot({ path: path.join(target, `backup-${look}.png`) });
     if (page.problems.length > 0) console.error(look, page.problems);
     await page.context().close();
-    const own = await openPage(browser, server, options);
+    const own = await openPage(browser, server, { ...options, reducedMotion: 'reduce' });
     await signIn(own, 'anna');
     await own.getByText('Documents of annas-laptop').waitFor();
     await own.screenshot({ path: path.join(target, `user-home-${look}.png`) });
+    await own.goto(folder);
+    await own.getByText('Restore everything').waitFor();
+    await own.screenshot({ path: path.join(target, `user-vault-${look}.png`) });
+    await own.getByRole('button', { name: 'Restore everything' }).click();
+    await own.getByRole('dialog').getByText('Start restore').waitFor();
+    await own.screenshot({ path: path.join(target, `user-restore-${look}.png`) });
+    await own.goto('/jobs');
+    await own.getByText('Success').first().waitFor();
+    await own.screenshot({ path: path.join(target, `user-jobs-${look}.png`) });
     await own.goto('/me');
     await own.getByText('Not set up').waitFor();
     await own.screenshot({ path: path.join(target, `user-me-${look}.png`) });

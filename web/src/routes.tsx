@@ -78,6 +78,7 @@ const pages = [
   page('/admins', () => import('./pages/server/Admins'), 'Admins'),
   page('/admins/$name', () => import('./pages/server/AdminPage'), 'AdminPage'),
   page('/storage', () => import('./pages/Storage'), 'Storage'),
+  page('/setup', () => import('./pages/server/Setup'), 'Setup'),
   page('/settings', () => import('./pages/server/Settings'), 'Settings'),
   page('/audit', () => import('./pages/server/Audit'), 'Audit'),
   page('/cluster', () => import('./pages/server/Cluster'), 'Cluster'),

@@ -34,6 +34,7 @@ const SYSTEM = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Libe
 /** Made after the language is loaded, since it holds words. */
 export const theme = () =>
   createTheme({
+    respectReducedMotion: true,
     primaryColor: 'encke',
     colors: { encke, dark },
     primaryShade: { light: 7, dark: 6 },
@@ -65,6 +66,12 @@ export const theme = () =>
     },
   });
 
+/** Colours that people have to tell apart by themselves: what destroys stays red in the dark, too. */
+const SIGNALS = {
+  '--mantine-color-red-filled': '#c92a2a',
+  '--mantine-color-red-filled-hover': '#b02525',
+};
+
 /** Quiet text that is still easy to read (WCAG 2.2, 1.4.3). */
 export const colours: CSSVariablesResolver = () => ({
   variables: {},
@@ -72,10 +79,25 @@ export const colours: CSSVariablesResolver = () => ({
     '--mantine-color-dimmed': '#586070',
     '--mantine-color-placeholder': '#697180',
     '--mantine-color-error': '#b3261e',
+    '--mantine-color-red-light-color': '#b3261e',
+    ...SIGNALS,
   },
   dark: {
     '--mantine-color-dimmed': '#a9b0bb',
     '--mantine-color-placeholder': '#9299a5',
     '--mantine-color-error': '#ff8a80',
+    // The library's own are nearly white there, on loud grounds.
+    '--mantine-color-red-light': '#43201e',
+    '--mantine-color-red-light-hover': '#522725',
+    '--mantine-color-orange-light': '#3d2c16',
+    '--mantine-color-orange-light-hover': '#4a361b',
+    '--mantine-color-blue-light': '#18304a',
+    '--mantine-color-teal-light': '#14362c',
+    '--mantine-color-blue-light-color': '#a5d0ff',
+    '--mantine-color-teal-light-color': '#7fe0bd',
+    '--mantine-color-red-light-color': '#ff9a91',
+    '--mantine-color-orange-light-color': '#ffc078',
+    '--mantine-color-encke-light-color': '#b4c6ec',
+    ...SIGNALS,
   },
 });

@@ -386,7 +386,15 @@ test('jobs are found by the search builder, and lists are saved as CSV', () =>
     // The search is in the address.
     await page.reload();
     await page.locator('[data-status="5000"]').first().waitFor();
-    const [saved] = await Promise.all([page.waitForEvent('download'), button(page, 'Save as CSV').click()]);
+    const save = async (kind) => {
+      await button(page, 'Save or copy').click();
+      const item = page.getByRole('menuitem', { name: kind });
+      return (await Promise.all([page.waitForEvent('download'), item.click()]))[0];
+    };
+    const sheet = await save('Save as XLSX');
+    assert.equal(sheet.suggestedFilename(), 'jobs.xlsx');
+    assert.match(await readFile(await sheet.path(), 'latin1'), /^PK.*>Success</s);
+    const saved = await save('Save as CSV');
     const text = await readFile(await saved.path(), 'utf8');
     assert.match(text.split('\r\n')[0], /Status,Kind,Account/);
     assert.match(text.split('\r\n')[1], /Success,Backup,clinic/);

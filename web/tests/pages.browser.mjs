@@ -1,6 +1,6 @@
 // Every page: accessible by axe's rules, in every language, on calls that are published; and a long list that scrolls.
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -17,6 +17,8 @@ let device;
 let job;
 let tenant;
 let bucket;
+/** A snapshot that is not the newest. */
+let older;
 let axe;
 /** Paths the console called. */
 const called = new Set();
@@ -32,6 +34,14 @@ stage(async (...both) => {
     PolicyID: POLICY,
     Policy: { Description: 'Offices', Policy: { ModeScheduleLastJobFailDoRetry: 3 } },
   });
+  older = (
+    await server.call('/api/v1/admin/dispatcher/request-vault-snapshots', {
+      TargetID: device.connection,
+      Destination: device.vault,
+    })
+  ).Snapshots[0].Snapshot;
+  await writeFile(path.join(device.source, 'two.txt'), 'two\n');
+  await server.backup(device);
   await server.call('/api/v1/admin/user-groups/new', { Name: 'Hospitals' });
   const made = await server.call('/api/v1/admin/organization/set', {
     Organization: { Name: 'North GmbH', Hosts: ['backup.north.example'] },
@@ -99,6 +109,13 @@ const adminPages = () => [
   ['/settings?tab=copies', 'copies itself nowhere'],
   ['/cluster', 'Not supported by this server'],
   ['/audit', 'Added'],
+  ['/setup', 'Name of the service'],
+  ['/setup?step=2', 'Folder of the buckets'],
+  ['/setup?step=3', 'Sent by'],
+  ['/setup?step=4', 'Copy it every night'],
+  ['/setup?step=5', 'Account name'],
+  ['/activity?by=device', 'annas-laptop'],
+  [`${folder()}?compare=${older}`, 'folders compared'],
   ['/logs', 'lines, newest first'],
   ['/about', 'Running since'],
   ['/me', 'Security keys'],
@@ -125,6 +142,26 @@ async function violations(page) {
   });
 }
 
+/** What can be pressed but lies outside of the screen, and can not be scrolled to. */
+const outside = (page) =>
+  page.evaluate(() => {
+    const reached = (element) => {
+      for (let at = element.parentElement; at; at = at.parentElement) {
+        const { overflowX, position } = getComputedStyle(at);
+        if (overflowX === 'auto' || overflowX === 'scroll' || position === 'fixed') return true;
+      }
+      return false;
+    };
+    const lost = [...document.querySelectorAll('main :is(button, a[href], input, [role=combobox])')].filter(
+      (element) => {
+        const { left, right, width } = element.getBoundingClientRect();
+        return width > 1 && (left < -1 || right > innerWidth + 1) && !reached(element);
+      },
+    );
+    const told = lost.map((element) => `outside of the screen: ${element.outerHTML.slice(0, 120)}`);
+    return document.documentElement.scrollWidth > innerWidth ? [...told, 'the page scrolls sideways'] : told;
+  });
+
 async function walk(user, pages, options) {
   const page = await openPage(browser, server, options);
   page.on('request', (request) => {
@@ -134,15 +171,15 @@ async function walk(user, pages, options) {
   const found = new Map();
   await watched(page, async () => {
     await signIn(page, user);
-    await page.getByRole('navigation', { name: 'Pages' }).waitFor();
+    await page.getByRole('main').getByRole('heading', { level: 1 }).waitFor();
     for (const [address, text] of pages) {
       // Moves inside the console, as a link would: the pages are not loaded anew each time.
       await page.evaluate((to) => {
         history.pushState({}, '', to);
         dispatchEvent(new PopStateEvent('popstate'));
       }, address);
-      await page.getByText(text).first().waitFor();
-      for (const violation of await violations(page)) {
+      await page.getByText(text).filter({ visible: true }).first().waitFor();
+      for (const violation of [...(await violations(page)), ...(options ? await outside(page) : [])]) {
         // One is told once, with the first page that has it.
         if (!found.has(violation)) found.set(violation, address);
       }
@@ -156,16 +193,17 @@ async function walk(user, pages, options) {
 
 test("every page of an administrator passes axe's rules", () => walk('admin', adminPages()));
 
-test('so does it in the dark', () =>
-  walk(
-    'admin',
-    [...adminPages().slice(0, 4), [item(), 'Left out'], ['/jobs', 'Success'], ['/settings', 'Sessions']],
-    {
-      colorScheme: 'dark',
-    },
-  ));
+/** In the dark and on a phone at once: other colours and another layout. */
+const PHONE = { colorScheme: 'dark', viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
 
-test("every page of an end user passes axe's rules", () => walk('anna', userPages()));
+test('so does it in the dark on a phone, where nothing is cut off', () => walk('admin', adminPages(), PHONE));
+
+for (const [look, options] of [
+  ['', undefined],
+  [' in the dark on a phone', PHONE],
+]) {
+  test(`every page of an end user passes axe's rules${look}`, () => walk('anna', userPages(), options));
+}
 
 test("the pages before the others pass axe's rules", async () => {
   await server.call('/api/v1/admin/add-user', {
@@ -246,7 +284,7 @@ for (const [locale, heading, text] of [
       await page.locator('[name=password]').fill('correct horse battery');
       await page.keyboard.press('Enter');
       await page.getByRole('heading', { name: heading, exact: true }).waitFor();
-      await page.getByText(text).first().waitFor();
+      await page.getByText(text).filter({ visible: true }).first().waitFor();
       assert.equal(await page.evaluate(() => document.documentElement.lang), locale.slice(0, 2));
     });
     assert.deepEqual(page.problems, []);
@@ -308,7 +346,58 @@ test('the command palette leads everywhere by keyboard alone', async () => {
     await page.keyboard.press('ArrowDown');
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: /New policy/ }).waitFor();
+    await page.getByRole('heading', { level: 1 }).click();
+    await page.keyboard.press('g');
+    await page.keyboard.press('j');
+    await page.waitForURL('**/jobs');
+    await page.keyboard.press('Shift+?');
+    await page.getByRole('dialog').getByText('In a list: open the row').waitFor();
+    assert.deepEqual(await violations(page), []);
   });
   assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+test('no inline script runs, and nothing is fetched from elsewhere', async () => {
+  const page = await openPage(browser, server);
+  await page.goto('/');
+  await page.getByLabel('User name').waitFor();
+  const refused = await page.evaluate(async () => {
+    const told = [];
+    const both = new Promise((resolve) => {
+      document.addEventListener('securitypolicyviolation', (event) => {
+        told.push(event.effectiveDirective);
+        if (told.length === 2) resolve();
+      });
+    });
+    const script = document.createElement('script');
+    script.textContent = 'window.ran = true';
+    document.body.append(script);
+    await fetch('https://example.org/').catch(() => undefined);
+    await both;
+    return { told, ran: 'ran' in window };
+  });
+  assert.equal(refused.ran, false);
+  assert.deepEqual(refused.told.sort(), ['connect-src', 'script-src-elem']);
+  await page.context().close();
+});
+
+test("a tenant's host shows the tenant's name and colours", async () => {
+  const { port } = new URL(server.url);
+  await server.call('/api/v1/admin/organization/set', {
+    Organization: {
+      Name: 'South GmbH',
+      Hosts: ['localhost'],
+      Branding: { BrandName: 'South Backup', TopColor: '#004400', AccentColor: '#ffcc00' },
+    },
+  });
+  const page = await openPage(browser, { ...server, url: `http://localhost:${port}` });
+  await watched(page, async () => {
+    await page.goto(`http://localhost:${port}/`);
+    await page.getByRole('heading', { name: 'South Backup' }).waitFor();
+    assert.match(await page.title(), /South Backup/);
+    await page.goto(server.url);
+    await page.getByRole('heading', { name: 'Encke' }).waitFor();
+  });
   await page.context().close();
 });

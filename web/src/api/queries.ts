@@ -109,9 +109,9 @@ export const useSnapshots = (target: string | undefined, vault: string) =>
     },
   });
 
-type Place = { target: string; vault: string; snapshot: string };
+export type Place = { target: string; vault: string; snapshot: string };
 
-const folderQuery = ({ target, vault, snapshot }: Place, tree: string) =>
+export const folderQuery = ({ target, vault, snapshot }: Place, tree: string) =>
   queryOptions({
     queryKey: ['objects', vault, snapshot, tree],
     // A snapshot never changes.
@@ -155,6 +155,9 @@ export const useBuckets = () =>
     queryFn: () => call<Record<string, Bucket>>('/api/v1/admin/storage/list-buckets'),
   });
 
+/** What a change was made on, while it is being saved. */
+const bases = new WeakMap<(profile: Profile) => void, ProfileAndHash>();
+
 /** Changes an account's profile. `change` is done anew on the newest profile if somebody else saved meanwhile. */
 export function useEditProfile(username: string) {
   const client = useQueryClient();
@@ -177,7 +180,7 @@ export function useEditProfile(username: string) {
   };
   return useMutation({
     mutationFn: async (change: (profile: Profile) => void) => {
-      const known = client.getQueryData<ProfileAndHash>(key) ?? (await fetch());
+      const known = bases.get(change) ?? client.getQueryData<ProfileAndHash>(key) ?? (await fetch());
       try {
         return await save(known, change);
       } catch (error) {
@@ -185,6 +188,20 @@ export function useEditProfile(username: string) {
         if (newer.ProfileHash === known.ProfileHash) throw error;
         return save(newer, change);
       }
+    },
+    // Shown at once, and taken back if the server refuses.
+    onMutate: (change) => {
+      const known = client.getQueryData<ProfileAndHash>(key);
+      if (!known) return;
+      bases.set(change, known);
+      const hoped = structuredClone(known);
+      change(hoped.Profile);
+      client.setQueryData<ProfileAndHash>(key, hoped);
+    },
+    onError: (_, change) => {
+      const known = bases.get(change);
+      if (known) client.setQueryData<ProfileAndHash>(key, known);
+      client.invalidateQueries({ queryKey: key });
     },
     onSuccess: (saved) => {
       client.setQueryData<ProfileAndHash>(key, saved);

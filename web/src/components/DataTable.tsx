@@ -1,14 +1,27 @@
-// The table of every list: search, sorting, choice of columns, export, and only the rows in view exist.
-import { ActionIcon, Checkbox, Group, Popover, Stack, Table, Text, TextInput, Tooltip } from '@mantine/core';
-import { useLocalStorage } from '@mantine/hooks';
+// The table of every list: search, sorting, choice of columns, named views, export, and only the rows in view exist.
+import {
+  ActionIcon,
+  Checkbox,
+  Group,
+  Menu,
+  Popover,
+  Select,
+  Stack,
+  Table,
+  Text,
+  TextInput,
+} from '@mantine/core';
+import { useClipboard, useLocalStorage, useMediaQuery } from '@mantine/hooks';
 import { useNavigate } from '@tanstack/react-router';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { type KeyboardEvent, type ReactNode, useMemo, useRef, useState } from 'react';
 import { t } from '../i18n';
-import { count, csv, download, matches } from '../lib/format';
+import { count, csv, download, matches, saveBlob, tabbed } from '../lib/format';
 import { useParam } from '../lib/search';
-import { Columns, Download } from './icons';
+import { CardList } from './CardList';
+import { Check, Columns, Download } from './icons';
 import { Empty } from './parts';
+import { Views } from './Views';
 
 export type Column<T> = {
   key: string;
@@ -26,6 +39,8 @@ export type Column<T> = {
 };
 
 const ROW = 36;
+/** Where rows are shown as cards: the width at which the frame hides its side bar. */
+const NARROW = '(max-width: 48em)';
 
 export function DataTable<T>({
   name,
@@ -58,7 +73,10 @@ export function DataTable<T>({
 }) {
   const navigate = useNavigate();
   const [words, setWords] = useParam('q');
-  const [sort] = useParam('sort');
+  const [sort, setSort] = useParam('sort');
+  const [cols, setCols] = useParam('cols');
+  const narrow = useMediaQuery(NARROW, undefined, { getInitialValueInEffect: false });
+  const clipboard = useClipboard();
   const [changed, setChanged] = useLocalStorage<Record<string, boolean>>({
     key: `encke-columns-${name}`,
     defaultValue: {},
@@ -67,7 +85,17 @@ export function DataTable<T>({
   const box = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(-1);
   const [choosing, setChoosing] = useState(false);
-  const shownColumns = columns.filter((c, i) => i === 0 || (changed[c.key] ?? !c.hidden));
+  // A view names its columns in the address; else they are as they were chosen last.
+  const wantedCols = plain || cols === '' ? null : cols.split(',');
+  const isShown = (c: Column<T>) => wantedCols?.includes(c.key) ?? changed[c.key] ?? !c.hidden;
+  const shownColumns = columns.filter((c, i) => i === 0 || c.label === '' || isShown(c));
+  const toggleColumn = (column: Column<T>) => {
+    const on = isShown(column);
+    setChanged({ ...changed, [column.key]: !on });
+    if (!wantedCols) return;
+    const next = wantedCols.filter((key) => key !== column.key);
+    setCols((on ? next : [...next, column.key]).join(',') || 'none');
+  };
 
   const [key, backwards] = (plain ? '' : sort).startsWith('-')
     ? [sort.slice(1), true]
@@ -113,18 +141,21 @@ export function DataTable<T>({
       event.preventDefault();
       setActive(next);
       virtual.scrollToIndex(next);
+    } else if (event.target === box.current && (event.key === 'Home' || event.key === 'End')) {
+      const next = event.key === 'Home' ? 0 : found.length - 1;
+      event.preventDefault();
+      setActive(next);
+      virtual.scrollToIndex(next);
     } else if (event.key === 'Enter' && event.target === box.current) {
       const row = found[active];
       if (row) open?.(row);
     }
   };
-  const save = () => {
+  const texts = () => {
     const told = shownColumns.filter((c) => c.label !== '');
-    download(
-      `${name}.csv`,
-      csv([told.map((c) => c.label), ...found.map((row) => told.map((c) => c.value(row)))]),
-    );
+    return [told.map((c) => c.label), ...found.map((row) => told.map((c) => c.value(row)))];
   };
+  const choosable = columns.slice(1).filter((c) => c.label !== '');
 
   return (
     <div>
@@ -146,6 +177,14 @@ export function DataTable<T>({
                 ? count(rows.length)
                 : t('{n} of {all}', { n: found.length, all: rows.length })}
             </Text>
+            <Views
+              cols={
+                choosable
+                  .filter(isShown)
+                  .map((c) => c.key)
+                  .join(',') || 'none'
+              }
+            />
             <Popover opened={choosing} onChange={setChoosing} position="bottom-end" shadow="sm">
               <Popover.Target>
                 <ActionIcon
@@ -158,29 +197,39 @@ export function DataTable<T>({
               </Popover.Target>
               <Popover.Dropdown p="xs">
                 <Stack gap={6}>
-                  {columns
-                    .slice(1)
-                    .filter((c) => c.label !== '')
-                    .map((c) => {
-                      const on = changed[c.key] ?? !c.hidden;
-                      return (
-                        <Checkbox
-                          key={c.key}
-                          size="xs"
-                          label={c.label}
-                          checked={on}
-                          onChange={() => setChanged({ ...changed, [c.key]: !on })}
-                        />
-                      );
-                    })}
+                  {choosable.map((c) => (
+                    <Checkbox
+                      key={c.key}
+                      size="xs"
+                      label={c.label}
+                      checked={isShown(c)}
+                      onChange={() => toggleColumn(c)}
+                    />
+                  ))}
                 </Stack>
               </Popover.Dropdown>
             </Popover>
-            <Tooltip label={t('Save as CSV')}>
-              <ActionIcon aria-label={t('Save as CSV')} onClick={save}>
-                <Download size={16} />
-              </ActionIcon>
-            </Tooltip>
+            <Menu position="bottom-end">
+              <Menu.Target>
+                <ActionIcon aria-label={t('Save or copy')} title={t('Save or copy')}>
+                  {clipboard.copied ? <Check size={16} /> : <Download size={16} />}
+                </ActionIcon>
+              </Menu.Target>
+              <Menu.Dropdown>
+                <Menu.Item onClick={() => download(`${name}.csv`, csv(texts()))}>
+                  {t('Save as CSV')}
+                </Menu.Item>
+                <Menu.Item
+                  onClick={async () => {
+                    const { xlsx } = await import('../lib/xlsx');
+                    saveBlob(`${name}.xlsx`, xlsx(texts()));
+                  }}
+                >
+                  {t('Save as XLSX')}
+                </Menu.Item>
+                <Menu.Item onClick={() => clipboard.copy(tabbed(texts()))}>{t('Copy the table')}</Menu.Item>
+              </Menu.Dropdown>
+            </Menu>
           </Group>
         </Group>
       )}
@@ -188,6 +237,30 @@ export function DataTable<T>({
         <Empty>{empty}</Empty>
       ) : found.length === 0 ? (
         <Empty>{t('Nothing fits the search.')}</Empty>
+      ) : narrow ? (
+        <>
+          {!plain && found.length > 1 && (
+            <Select
+              size="xs"
+              mb="xs"
+              aria-label={t('Sorted by')}
+              value={(reverse ? '-' : '') + (sorted?.key ?? '')}
+              onChange={(next) => {
+                const by = columns.find((c) => c.key === next?.replace('-', ''));
+                if (!by) return;
+                const down = next?.startsWith('-') ?? false;
+                setSort(down === (by.descending ?? false) ? by.key : `-${by.key}`);
+              }}
+              data={shownColumns
+                .filter((c) => c.label !== '')
+                .flatMap((c) => [
+                  { value: c.key, label: t('{name}, ascending', { name: c.label }) },
+                  { value: `-${c.key}`, label: t('{name}, descending', { name: c.label }) },
+                ])}
+            />
+          )}
+          <CardList label={label} rows={found} columns={shownColumns} id={id} />
+        </>
       ) : (
         <div
           ref={box}

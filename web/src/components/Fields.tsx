@@ -9,13 +9,14 @@ import {
   PasswordInput,
   Select,
   SimpleGrid,
+  Stack,
   Switch,
   TagsInput,
   Text,
   Textarea,
   TextInput,
 } from '@mantine/core';
-import { useEffect, useState } from 'react';
+import { type ReactNode, useEffect, useState } from 'react';
 import { t } from '../i18n';
 import { Failure } from './parts';
 
@@ -259,6 +260,22 @@ export function SaveBar({
   );
 }
 
+/** One document of a list that is saved as a whole, and a way to take it out. */
+export function Box({ remove, children }: { remove: () => void; children: ReactNode }) {
+  return (
+    <div className="box">
+      <Stack gap="sm">
+        {children}
+        <Group justify="flex-end">
+          <Button size="compact-sm" variant="subtle" color="red" onClick={remove}>
+            {t('Remove')}
+          </Button>
+        </Group>
+      </Stack>
+    </div>
+  );
+}
+
 /** A list of documents, each with the same fields. */
 export function FieldList<D>({
   doc,
@@ -287,27 +304,14 @@ export function FieldList<D>({
         </Text>
       )}
       {list.map((entry, index) => (
-        <div
-          className="box"
-          // The list has no names of its own.
-          key={`${index}-${list.length}`}
-        >
+        // The list has no names of its own.
+        <Box key={`${index}-${list.length}`} remove={() => set(list.filter((_, i) => i !== index))}>
           <Fields
             doc={entry}
             change={(next) => set(list.map((old, i) => (i === index ? next : old)))}
             fields={fields}
           />
-          <Group justify="flex-end" mt="xs">
-            <Button
-              size="compact-sm"
-              variant="subtle"
-              color="red"
-              onClick={() => set(list.filter((_, i) => i !== index))}
-            >
-              {t('Remove')}
-            </Button>
-          </Group>
-        </div>
+        </Box>
       ))}
       <Button variant="default" w="fit-content" onClick={() => set([...list, create()])}>
         {add}

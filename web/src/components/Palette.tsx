@@ -9,18 +9,20 @@ import { isAdmin } from '../api/queries';
 import type { Profile } from '../api/types';
 import { t } from '../i18n';
 import { matches } from '../lib/format';
+import { useViews, type View } from '../lib/views';
 import { adminPages, userPages } from '../pages/nav';
 
 type Command = { label: string; hint: string; to: string; search?: Record<string, string> };
 
 const MOST = 12;
 
-function commands(topLevel: boolean): Command[] {
+function commands(topLevel: boolean, views: View[]): Command[] {
   const pages = (isAdmin() ? adminPages(topLevel) : userPages()).flatMap((part) =>
     part.entries.map(({ to, label }) => ({ label, hint: part.label || t('Page'), to })),
   );
   const own = [{ label: t('My account'), hint: t('Page'), to: '/me' }];
-  if (!isAdmin()) return [...pages, ...own];
+  const kept = views.map(({ name, path, search }) => ({ label: name, hint: t('View'), to: path, search }));
+  if (!isAdmin()) return [...pages, ...own, ...kept];
   const deed = (label: string, to: string, search?: Record<string, string>) => ({
     label,
     hint: t('Do'),
@@ -30,6 +32,7 @@ function commands(topLevel: boolean): Command[] {
   return [
     ...pages,
     ...own,
+    ...kept,
     deed(t('Add account'), '/accounts', { dialog: 'new' }),
     deed(t('Add policy'), '/policies/new'),
     deed(t('Running jobs'), '/jobs', { show: 'running' }),
@@ -44,6 +47,7 @@ export function Palette({ close, topLevel }: { close: () => void; topLevel: bool
   const [words, setWords] = useState('');
   const [at, setAt] = useState(0);
   const list = useRef<HTMLDivElement>(null);
+  const [views] = useViews();
   const names = useQuery({
     queryKey: ['names'],
     enabled: isAdmin(),
@@ -52,7 +56,7 @@ export function Palette({ close, topLevel }: { close: () => void; topLevel: bool
   });
   const known = client.getQueryData<Record<string, Profile>>(['profiles']);
   const found = useMemo(() => {
-    const fixed = commands(topLevel).filter((c) => matches(words, c.label, c.hint));
+    const fixed = commands(topLevel, views).filter((c) => matches(words, c.label));
     if (words.trim() === '') return fixed.slice(0, 20);
     const accounts: Command[] = [];
     for (const name of names.data ?? []) {
@@ -62,7 +66,7 @@ export function Palette({ close, topLevel }: { close: () => void; topLevel: bool
       }
     }
     return [...fixed.slice(0, MOST), ...accounts];
-  }, [words, topLevel, names.data, known]);
+  }, [words, topLevel, names.data, known, views]);
   useEffect(() => {
     list.current?.children[at]?.scrollIntoView({ block: 'nearest' });
   }, [at]);
@@ -112,7 +116,7 @@ export function Palette({ close, topLevel }: { close: () => void; topLevel: bool
       <div id="palette" role="listbox" aria-label={t('Results')} className="palette" ref={list}>
         {found.map((command, index) => (
           <div
-            key={`${command.to}${command.label}`}
+            key={`${command.hint}${command.to}${command.label}`}
             id={`palette-${index}`}
             role="option"
             tabIndex={-1}

@@ -20,14 +20,18 @@ import { brandingQuery, useTopLevel } from '../api/queries';
 import { session, setSession, subscribe } from '../api/session';
 import { chooseLanguage, LANGUAGES, type Language, language, t } from '../i18n';
 import { useBrand } from '../lib/brand';
+import { useGoals } from '../lib/keys';
+import { addressOf, useViews } from '../lib/views';
 import { adminPages, userPages } from '../pages/nav';
-import { Check, MenuIcon, Moon, Search, Sun } from './icons';
+import { Bookmark, Check, MenuIcon, Moon, Search, Sun } from './icons';
 
+const Shortcuts = lazy(() => import('./Shortcuts').then((m) => ({ default: m.Shortcuts })));
 const Palette = lazy(() => import('./Palette').then((m) => ({ default: m.Palette })));
 
 export function Shell() {
   const [menu, { toggle, close }] = useDisclosure(false);
   const [palette, { open: openPalette, close: closePalette }] = useDisclosure(false);
+  const [help, { open: openHelp, close: closeHelp }] = useDisclosure(false);
   const who = useSyncExternalStore(subscribe, session);
   const live = useSyncExternalStore(onLive, isLive);
   const client = useQueryClient();
@@ -37,6 +41,7 @@ export function Shell() {
   const topLevel = useTopLevel();
   const branding = useQuery(brandingQuery());
   const brand = useBrand(branding.data);
+  const [views] = useViews();
 
   useEffect(() => followEvents(client), [client, who?.key]);
   useEffect(() => {
@@ -49,8 +54,10 @@ export function Shell() {
   }, [navigate]);
   useHotkeys([
     ['mod+K', openPalette],
+    ['shift+?', openHelp],
     ['/', () => document.querySelector<HTMLInputElement>('[data-search]')?.focus()],
   ]);
+  useGoals(who?.kind === 'admin');
   if (!who) return null;
 
   const signOut = async () => {
@@ -133,6 +140,7 @@ export function Shell() {
               <Menu.Dropdown>
                 <Menu.Label>{who.kind === 'admin' ? t('Administrator') : t('End user')}</Menu.Label>
                 <Menu.Item onClick={() => navigate({ to: '/me' })}>{t('My account')}</Menu.Item>
+                <Menu.Item onClick={openHelp}>{t('Keyboard')}</Menu.Item>
                 <Menu.Item component="a" href="/docs" target="_blank">
                   {t('API reference')}
                 </Menu.Item>
@@ -172,10 +180,30 @@ export function Shell() {
             ))}
           </div>
         ))}
+        {views.length > 0 && (
+          <div className="part">
+            <div className="caption">{t('Views')}</div>
+            {views.map((view) => (
+              <Link
+                key={addressOf(view)}
+                to={view.path}
+                search={view.search as never}
+                activeOptions={{ exact: true, includeSearch: true }}
+                onClick={close}
+              >
+                <Bookmark size={16} />
+                <Text span truncate inherit>
+                  {view.name}
+                </Text>
+              </Link>
+            ))}
+          </div>
+        )}
       </AppShell.Navbar>
       <AppShell.Main id="main">
         <Outlet />
       </AppShell.Main>
+      <Suspense>{help && <Shortcuts close={closeHelp} admin={who.kind === 'admin'} />}</Suspense>
       <Suspense>{palette && <Palette close={closePalette} topLevel={topLevel === true} />}</Suspense>
     </AppShell>
   );

@@ -1,5 +1,6 @@
 // The icons in use, by what they stand for. Decoration only: a name always stands beside them.
 export { default as Activity } from 'lucide-react/icons/activity';
+export { default as Bookmark } from 'lucide-react/icons/bookmark';
 export { default as Tenants } from 'lucide-react/icons/building-2';
 export { default as Chart } from 'lucide-react/icons/chart-column';
 export { default as Check } from 'lucide-react/icons/check';

@@ -151,6 +151,10 @@ export function csv(rows: (string | number)[][]): string {
   return `\uFEFF${rows.map((row) => row.map(cell).join(',')).join('\r\n')}\r\n`;
 }
 
+/** Rows as text that spreadsheets take from the clipboard. */
+export const tabbed = (rows: (string | number)[][]): string =>
+  rows.map((row) => row.map((value) => String(value).replace(/[\t\r\n]+/g, ' ')).join('\t')).join('\n');
+
 /** Hands a text to the browser as a file. */
 export const download = (name: string, content: string, media = 'text/csv') =>
   saveBlob(name, new Blob([content], { type: media }));

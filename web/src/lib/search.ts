@@ -17,7 +17,10 @@ export type Search = Partial<
     | 'where'
     | 'day'
     | 'device'
-    | 'template',
+    | 'template'
+    | 'cols'
+    | 'compare'
+    | 'by',
     string
   >
 >;

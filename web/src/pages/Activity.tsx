@@ -1,22 +1,22 @@
-// The last days of every Protected Item at a glance: the worst status of a day colours it.
-import { useQuery } from '@tanstack/react-query';
+// The last days of every Protected Item or device at a glance: the worst status of a day colours it.
+import { SegmentedControl } from '@mantine/core';
 import { Link } from '@tanstack/react-router';
 import { useMemo } from 'react';
-import { searchJobs, useConnections, useProfiles } from '../api/queries';
+import { useConnections, useProfiles } from '../api/queries';
 import type { Job } from '../api/types';
 import { type Column, DataTable } from '../components/DataTable';
 import { Loaded, Page, Tag } from '../components/parts';
-import { language, t } from '../i18n';
-import { rule } from '../lib/clauses';
-import { statusName, statusTone, type Tone } from '../lib/format';
+import { Strip } from '../components/Strip';
+import { t } from '../i18n';
+import { DAYS, rankOf, useActivity, worstByDay } from '../lib/activity';
+import { useParam } from '../lib/search';
 import { connectionsOf } from './account/connections';
-
-const DAYS = 10;
-const ORDER: Tone[] = ['quiet', 'good', 'busy', 'warn', 'bad'];
 
 type Row = {
   id: string;
-  item: string;
+  /** The Protected Item; nothing for a device as a whole. */
+  source?: string;
+  name: string;
   account: string;
   device: string;
   live: boolean;
@@ -24,90 +24,69 @@ type Row = {
   days: (Job | undefined)[];
 };
 
-const startOfDay = (unix: number) => {
-  const d = new Date(unix * 1000);
-  d.setHours(0, 0, 0, 0);
-  return Math.floor(d.getTime() / 1000);
-};
-
-function Strip({ days, starts }: { days: (Job | undefined)[]; starts: number[] }) {
-  return (
-    <span className="strip">
-      {days.map((job, at) => {
-        const day = new Date((starts[at] ?? 0) * 1000).toLocaleDateString(language());
-        const label = `${day}: ${job ? statusName(job.Status) : t('no job')}`;
-        return job ? (
-          <Link
-            key={starts[at]}
-            to="/jobs/$id"
-            params={{ id: job.GUID }}
-            data-tone={statusTone(job.Status)}
-            aria-label={label}
-            title={label}
-          />
-        ) : (
-          <span key={starts[at]} title={label} />
-        );
-      })}
-    </span>
-  );
-}
-
 export function Activity() {
   const profiles = useProfiles();
   const connections = useConnections();
-  const first = useMemo(() => startOfDay(Date.now() / 1000 - (DAYS - 1) * 86_400), []);
-  const starts = useMemo(
-    () => Array.from({ length: DAYS }, (_, i) => startOfDay(first + i * 86_400 + 43_200)),
-    [first],
-  );
-  const jobs = useQuery({
-    queryKey: ['jobs', 'activity', first],
-    queryFn: () => searchJobs(rule('StartTime', 'int_gte', first)),
-  });
+  const [by, setBy] = useParam('by');
+  const byDevice = by === 'device';
+  const { starts, jobs } = useActivity();
   const rows = useMemo(() => {
-    const worst = new Map<string, (Job | undefined)[]>();
-    for (const job of jobs.data ?? []) {
-      if (job.Classification !== 4001 || !job.SourceGUID) continue;
-      const key = `${job.Username}\n${job.SourceGUID}`;
-      const days = worst.get(key) ?? Array.from({ length: DAYS }, () => undefined);
-      const at = starts.findLastIndex((s) => s <= job.StartTime);
-      const old = days[at];
-      const rank = (j: Job) => ORDER.indexOf(statusTone(j.Status));
-      if (at >= 0 && (!old || rank(job) > rank(old))) days[at] = job;
-      worst.set(key, days);
-    }
-    const none = Array.from({ length: DAYS }, () => undefined);
-    return Object.values(profiles.data ?? {}).flatMap((p) =>
-      Object.entries(p.Sources).map(
-        ([id, item]): Row => ({
-          id: `${p.Username}\n${id}`,
-          item: item.Description || id,
-          account: p.Username,
-          device: p.Devices[item.OwnerDevice]?.FriendlyName || item.OwnerDevice.slice(0, 12),
-          live: connectionsOf(connections.data ?? {}, p.Username, item.OwnerDevice).length > 0,
-          scheduled: Object.values(p.BackupRules).some(
-            (r) => r.Source === id && (r.Schedules ?? []).length > 0,
-          ),
-          days: worst.get(`${p.Username}\n${id}`) ?? none,
-        }),
-      ),
+    const worst = worstByDay(jobs.data ?? [], starts, (job) =>
+      byDevice ? `${job.Username}\n${job.DeviceID}` : job.SourceGUID && `${job.Username}\n${job.SourceGUID}`,
     );
-  }, [jobs.data, profiles.data, connections.data, starts]);
+    const none = starts.map(() => undefined);
+    const daysOf = (id: string) => worst.get(id) ?? none;
+    return Object.values(profiles.data ?? {}).flatMap((p) => {
+      const live = (device: string) => connectionsOf(connections.data ?? {}, p.Username, device).length > 0;
+      const nameOf = (device: string) => p.Devices[device]?.FriendlyName || device.slice(0, 12);
+      const scheduled = (source: string) =>
+        Object.values(p.BackupRules).some((r) => r.Source === source && (r.Schedules ?? []).length > 0);
+      if (byDevice) {
+        return Object.keys(p.Devices).map((device): Row => {
+          const id = `${p.Username}\n${device}`;
+          const items = Object.entries(p.Sources).filter(([, s]) => s.OwnerDevice === device);
+          return {
+            id,
+            name: nameOf(device),
+            account: p.Username,
+            device: nameOf(device),
+            live: live(device),
+            scheduled: items.some(([source]) => scheduled(source)),
+            days: daysOf(id),
+          };
+        });
+      }
+      return Object.entries(p.Sources).map(([source, item]): Row => {
+        const id = `${p.Username}\n${source}`;
+        return {
+          id,
+          source,
+          name: item.Description || source,
+          account: p.Username,
+          device: nameOf(item.OwnerDevice),
+          live: live(item.OwnerDevice),
+          scheduled: scheduled(source),
+          days: daysOf(id),
+        };
+      });
+    });
+  }, [jobs.data, profiles.data, connections.data, starts, byDevice]);
   const columns: Column<Row>[] = [
     {
-      key: 'item',
-      label: t('Protected Item'),
+      key: 'name',
+      label: byDevice ? t('Device') : t('Protected Item'),
       width: 230,
-      value: (r) => r.item,
-      cell: (r) => (
-        <Link
-          to="/accounts/$username/items/$item"
-          params={{ username: r.account, item: r.id.split('\n')[1] ?? '' }}
-        >
-          {r.item}
-        </Link>
-      ),
+      value: (r) => r.name,
+      cell: (r) =>
+        r.source ? (
+          <Link to="/accounts/$username/items/$item" params={{ username: r.account, item: r.source }}>
+            {r.name}
+          </Link>
+        ) : (
+          <Link to="/accounts/$username" params={{ username: r.account }} search={{ tab: 'devices' }}>
+            {r.name}
+          </Link>
+        ),
     },
     {
       key: 'account',
@@ -120,13 +99,13 @@ export function Activity() {
         </Link>
       ),
     },
-    { key: 'device', label: t('Device'), width: 170, value: (r) => r.device },
+    ...(byDevice ? [] : [{ key: 'device', label: t('Device'), width: 170, value: (r: Row) => r.device }]),
     {
       key: 'days',
       label: t('Last {n} days', { n: DAYS }),
       width: 230,
       descending: true,
-      value: (r) => r.days.reduce((sum, j) => sum + (j ? 10 ** ORDER.indexOf(statusTone(j.Status)) : 0), 0),
+      value: (r) => r.days.reduce((sum, j) => sum + (j ? 10 ** rankOf(j) : 0), 0),
       cell: (r) => <Strip days={r.days} starts={starts} />,
     },
     {
@@ -148,13 +127,28 @@ export function Activity() {
       <Loaded query={jobs}>
         {() => (
           <DataTable
-            name="activity"
-            label={t('Protected Items')}
+            name={byDevice ? 'activity-devices' : 'activity'}
+            label={byDevice ? t('Devices') : t('Protected Items')}
             rows={rows}
             columns={columns}
             id={(r) => r.id}
             sort="days"
-            empty={t('No Protected Items yet. Add one on the page of an account.')}
+            aside={
+              <SegmentedControl
+                aria-label={t('By what')}
+                value={byDevice ? 'device' : 'item'}
+                onChange={(next) => setBy(next === 'device' ? next : null)}
+                data={[
+                  { value: 'item', label: t('Protected Items') },
+                  { value: 'device', label: t('Devices') },
+                ]}
+              />
+            }
+            empty={
+              byDevice
+                ? t('No devices yet. A device appears here once its agent has been registered.')
+                : t('No Protected Items yet. Add one on the page of an account.')
+            }
           />
         )}
       </Loaded>

@@ -9,12 +9,11 @@ import {
   Select,
   Stack,
   Switch,
-  Table,
   Text,
   TextInput,
 } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
-import { Link, useNavigate, useParams } from '@tanstack/react-router';
+import { Link, useNavigate, useParams, useRouter } from '@tanstack/react-router';
 import { type FormEvent, lazy, Suspense, useMemo, useState } from 'react';
 import { call } from '../api/client';
 import {
@@ -26,19 +25,23 @@ import {
   useProfile,
   useSnapshots,
 } from '../api/queries';
-import type { LiveConnection, Profile, Snapshot } from '../api/types';
+import type { LiveConnection, Profile, Snapshot, StoredObject } from '../api/types';
 import { DangerButton } from '../components/Danger';
+import { type Column, DataTable } from '../components/DataTable';
 import { FileDownload, type Wanted } from '../components/FileDownload';
 import { FindFile } from '../components/FindFile';
 import { FolderPicker } from '../components/FolderPicker';
-import { Down, Folder as FolderIcon, Search as SearchIcon } from '../components/icons';
+import { Down, File as FileIcon, Folder as FolderIcon, Search as SearchIcon } from '../components/icons';
 import { AnchorLink } from '../components/links';
 import { Actions, Empty, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
-import { bytes, exact, matches } from '../lib/format';
+import { bytes, exact } from '../lib/format';
 import { useParam } from '../lib/search';
 import { anyConnection, connectionsOf } from './account/connections';
 
+const SnapshotDiff = lazy(() =>
+  import('../components/SnapshotDiff').then((m) => ({ default: m.SnapshotDiff })),
+);
 const SnapshotCalendar = lazy(() =>
   import('../components/SnapshotCalendar').then((m) => ({ default: m.SnapshotCalendar })),
 );
@@ -178,8 +181,6 @@ function RestoreDialog(props: {
   );
 }
 
-const SHOWN = 1000;
-
 function Folder(props: {
   profile: Profile;
   connections: Record<string, LiveConnection>;
@@ -189,8 +190,8 @@ function Folder(props: {
 }) {
   const { target, vault, snapshot } = props;
   const { username = '' } = useParams({ strict: false });
+  const { history } = useRouter();
   const [here] = useParam('path');
-  const [words, setWords] = useParam('q');
   const names = here.split('/').filter(Boolean);
   /** The address of a folder. */
   const at = (path: string) => ({
@@ -202,8 +203,77 @@ function Folder(props: {
   const [restoring, setRestoring] = useState<string[] | null>(null);
   const [wanted, setWanted] = useState<Wanted | null>(null);
   const objects = useFolder({ target, vault, snapshot: snapshot.Snapshot }, here);
+  const pathOf = (object: StoredObject) => `${here}/${object.name}`;
   const toggle = (path: string) =>
     setChosen((old) => (old.includes(path) ? old.filter((p) => p !== path) : [...old, path]));
+  const columns: Column<StoredObject>[] = [
+    {
+      key: 'name',
+      label: t('Name'),
+      width: 360,
+      value: (o) => o.name,
+      cell: (o) => (
+        <Group gap="sm" wrap="nowrap">
+          <Checkbox
+            size="xs"
+            aria-label={t('Select {name}', { name: o.name })}
+            checked={chosen.includes(pathOf(o))}
+            onChange={() => toggle(pathOf(o))}
+          />
+          {o.type === 'dir' ? <FolderIcon size={14} aria-hidden /> : <FileIcon size={14} aria-hidden />}
+          <span className="cut" title={o.name}>
+            {o.type === 'dir' ? <Link {...at(pathOf(o))}>{o.name}/</Link> : o.name}
+          </span>
+        </Group>
+      ),
+    },
+    {
+      key: 'size',
+      label: t('Size'),
+      width: 110,
+      right: true,
+      descending: true,
+      value: (o) => (o.type === 'file' ? o.size : ''),
+      cell: (o) => (o.type === 'file' ? bytes(o.size) : ''),
+    },
+    {
+      key: 'changed',
+      label: t('Changed'),
+      width: 150,
+      descending: true,
+      value: (o) => o.mtime,
+      cell: (o) => <Time unix={o.mtime} />,
+    },
+    {
+      key: 'actions',
+      label: '',
+      width: 190,
+      right: true,
+      value: () => '',
+      cell: (o) => (
+        <>
+          {o.type === 'file' && (
+            <Button
+              size="compact-xs"
+              variant="subtle"
+              aria-label={t('Download {name}', { name: o.name })}
+              onClick={() => setWanted({ path: pathOf(o), size: o.size })}
+            >
+              {t('Download')}
+            </Button>
+          )}
+          <Button
+            size="compact-xs"
+            variant="subtle"
+            aria-label={t('Restore {name}', { name: o.name })}
+            onClick={() => setRestoring([pathOf(o)])}
+          >
+            {t('Restore')}
+          </Button>
+        </>
+      ),
+    },
+  ];
   return (
     <Stack gap="sm">
       {wanted && (
@@ -229,15 +299,6 @@ function Folder(props: {
           })}
         </Breadcrumbs>
         <Group gap="xs">
-          <TextInput
-            size="xs"
-            w={180}
-            placeholder={t('Search this folder')}
-            aria-label={t('Search this folder')}
-            value={words}
-            onChange={(e) => setWords(e.currentTarget.value)}
-            data-search
-          />
           {chosen.length > 0 && (
             <Button variant="default" onClick={() => setChosen([])}>
               {t('Choose nothing')}
@@ -249,82 +310,21 @@ function Folder(props: {
         </Group>
       </Group>
       <Loaded query={objects}>
-        {(all) => {
-          const list = all.filter((o) => matches(words, o.name));
-          if (list.length === 0) {
-            return (
-              <Empty>{all.length === 0 ? t('This folder is empty.') : t('Nothing fits the search.')}</Empty>
-            );
-          }
-          return (
-            <div className="rows" role="region" aria-label={t('Folder')} tabIndex={0}>
-              <Table highlightOnHover verticalSpacing={5} miw={520}>
-                <Table.Thead>
-                  <Table.Tr>
-                    <Table.Th w={36}>
-                      <span className="unseen">{t('Select')}</span>
-                    </Table.Th>
-                    <Table.Th>{t('Name')}</Table.Th>
-                    <Table.Th ta="right">{t('Size')}</Table.Th>
-                    <Table.Th>{t('Changed')}</Table.Th>
-                    <Table.Th w={190}>
-                      <span className="unseen">{t('Restore')}</span>
-                    </Table.Th>
-                  </Table.Tr>
-                </Table.Thead>
-                <Table.Tbody>
-                  {list.slice(0, SHOWN).map((object) => {
-                    const path = `${here}/${object.name}`;
-                    return (
-                      <Table.Tr key={object.name}>
-                        <Table.Td>
-                          <Checkbox
-                            size="xs"
-                            aria-label={t('Select {name}', { name: object.name })}
-                            checked={chosen.includes(path)}
-                            onChange={() => toggle(path)}
-                          />
-                        </Table.Td>
-                        <Table.Td>
-                          {object.type === 'dir' ? <Link {...at(path)}>{object.name}/</Link> : object.name}
-                        </Table.Td>
-                        <Table.Td ta="right">{object.type === 'file' ? bytes(object.size) : ''}</Table.Td>
-                        <Table.Td>
-                          <Time unix={object.mtime} />
-                        </Table.Td>
-                        <Table.Td ta="right">
-                          {object.type === 'file' && (
-                            <Button
-                              size="compact-xs"
-                              variant="subtle"
-                              aria-label={t('Download {name}', { name: object.name })}
-                              onClick={() => setWanted({ path, size: object.size })}
-                            >
-                              {t('Download')}
-                            </Button>
-                          )}
-                          <Button
-                            size="compact-xs"
-                            variant="subtle"
-                            aria-label={t('Restore {name}', { name: object.name })}
-                            onClick={() => setRestoring([path])}
-                          >
-                            {t('Restore')}
-                          </Button>
-                        </Table.Td>
-                      </Table.Tr>
-                    );
-                  })}
-                </Table.Tbody>
-              </Table>
-              {list.length > SHOWN && (
-                <Text size="sm" c="dimmed" p="xs">
-                  {t('{n} more: search this folder.', { n: list.length - SHOWN })}
-                </Text>
-              )}
-            </div>
-          );
-        }}
+        {(list) => (
+          <DataTable
+            name="folder"
+            label={t('this folder')}
+            rows={list}
+            columns={columns}
+            id={(o) => o.name}
+            open={(o) => {
+              if (o.type !== 'dir') return;
+              const search = new URLSearchParams(at(pathOf(o)).search).toString();
+              history.push(`${location.pathname}?${search}`);
+            }}
+            empty={t('This folder is empty.')}
+          />
+        )}
       </Loaded>
     </Stack>
   );
@@ -351,6 +351,11 @@ function Snapshots({
   const name = (source: string) => profile.Sources[source]?.Description ?? t('unknown item');
   const items = [...new Set(list.map((s) => s.Source))];
   const shown = useMemo(() => list.filter((s) => !item || s.Source === item), [list, item]);
+  const [compare, setCompare] = useParam('compare', { keep: true });
+  // Only snapshots of the same item have something in common. The newest comes first.
+  const others = list.filter((s) => s.Source === chosen.Source && s.Snapshot !== chosen.Snapshot);
+  const before = others.filter((s) => s.CreateTime <= chosen.CreateTime);
+  const older = before.length > 0 ? before : others;
   return (
     <Stack gap="xs">
       <Group gap="xs" align="flex-end">
@@ -366,6 +371,16 @@ function Snapshots({
           }))}
           onChange={(next) => next && choose(next)}
         />
+        {compare && (
+          <Select
+            label={t('Compared with')}
+            w={260}
+            searchable
+            value={compare}
+            data={others.map((s) => ({ value: s.Snapshot, label: exact(s.CreateTime) }))}
+            onChange={(next) => next && setCompare(next)}
+          />
+        )}
         {items.length > 1 && (
           <Select
             label={t('Protected Item')}
@@ -386,6 +401,15 @@ function Snapshots({
           rightSection={<Down size={14} />}
         >
           {t('Calendar')}
+        </Button>
+        <Button
+          variant="default"
+          size="sm"
+          disabled={older.length === 0}
+          onClick={() => setCompare(compare ? null : (older[0]?.Snapshot ?? null))}
+          aria-pressed={compare !== ''}
+        >
+          {compare ? t('Back to the files') : t('What changed')}
         </Button>
         <Button
           variant="default"
@@ -425,7 +449,13 @@ export function Browse() {
   const snapshots = useSnapshots(target, vault);
   const p = profile.data?.Profile;
   const name = p?.Destinations[vault]?.Description ?? vault;
-  const chosen = snapshots.data?.find((s) => s.Snapshot === wanted) ?? snapshots.data?.[0];
+  const [item] = useParam('where');
+  const [compare] = useParam('compare');
+  const chosen =
+    snapshots.data?.find((s) => s.Snapshot === wanted) ??
+    snapshots.data?.find((s) => (!item || s.Source === item) && s.Snapshot !== compare) ??
+    snapshots.data?.[0];
+  const against = snapshots.data?.find((s) => s.Snapshot === compare && s.Snapshot !== chosen?.Snapshot);
   const home = isAdmin()
     ? { to: '/accounts/$username' as const, params: { username }, search: { tab: 'vaults' } }
     : { to: '/' as const, search: { tab: 'vaults' } };
@@ -483,14 +513,27 @@ export function Browse() {
                   profile={p}
                   choose={choose}
                 />
-                <Folder
-                  key={chosen.Snapshot}
-                  profile={p}
-                  connections={connections.data ?? {}}
-                  target={target}
-                  vault={vault}
-                  snapshot={chosen}
-                />
+                {against ? (
+                  <Suspense>
+                    <SnapshotDiff
+                      key={`${chosen.Snapshot} ${against.Snapshot}`}
+                      target={target}
+                      vault={vault}
+                      // From the earlier to the later one, whichever was chosen first.
+                      older={against.CreateTime <= chosen.CreateTime ? against : chosen}
+                      newer={against.CreateTime <= chosen.CreateTime ? chosen : against}
+                    />
+                  </Suspense>
+                ) : (
+                  <Folder
+                    key={chosen.Snapshot}
+                    profile={p}
+                    connections={connections.data ?? {}}
+                    target={target}
+                    vault={vault}
+                    snapshot={chosen}
+                  />
+                )}
                 <Text size="xs" c="dimmed">
                   {t("Read through the account's device; the server holds no key.")}
                 </Text>

@@ -1,9 +1,10 @@
 // The home page's charts, out of Encke's own reports: what anybody can ask the report service for.
-import { Group, SimpleGrid, Stack, Table, Text } from '@mantine/core';
+import { SimpleGrid, Table } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { call } from '../api/client';
 import { type Cell, type Preview, path, type Report } from '../api/reports';
+import { Line, StackedBars } from '../components/charts';
 import { Section, Time } from '../components/parts';
 import { language, t } from '../i18n';
 import { bytes, count, statusName, statusTone } from '../lib/format';
@@ -29,7 +30,6 @@ const STATUSES: Record<string, number> = {
 const wordOf = (status: number) => (status ? statusName(status) : t('Other'));
 const toneOf = (status: number) => (status ? statusTone(status) : 'quiet');
 
-const [WIDTH, HEIGHT] = [600, 120];
 const number = (cell: Cell | undefined) => (typeof cell === 'number' ? cell : 0);
 const dayName = (ms: number) => new Date(ms).toLocaleDateString(language(), { timeZone: 'UTC' });
 
@@ -78,90 +78,44 @@ function useDays() {
 type Day = ReturnType<typeof useDays>['days'][number];
 const total = (day: Day) => day.counts.reduce((sum, [, n]) => sum + n, 0);
 
+/** The jobs that began on a day, as the history shows them. */
+const jobsOf = (day: number) => `/jobs?from=${day / 1000}&to=${day / 1000 + 86_399}`;
+
 function Results({ days }: { days: Day[] }) {
-  const most = Math.max(1, ...days.map(total));
-  const step = WIDTH / days.length;
-  const sums = Object.values(STATUSES)
-    .map((status) => [
-      status,
-      days.flatMap((d) => d.counts).reduce((n, [s, m]) => n + (s === status ? m : 0), 0),
-    ])
-    .filter(([, n]) => n) as [number, number][];
-  const words = sums.map(([status, n]) => `${wordOf(status)}: ${count(n)}`);
+  const places = days.map((day) => ({
+    key: day.day,
+    name: dayName(day.day),
+    to: jobsOf(day.day),
+    parts: day.counts.map(([status, value]) => ({ name: wordOf(status), value, tone: toneOf(status) })),
+  }));
   return (
-    <Stack gap={6}>
-      <svg
-        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
-        preserveAspectRatio="none"
-        className="chart"
-        role="img"
-        aria-label={t('Backups of the last {n} days: {results}', { n: DAYS, results: words.join(', ') })}
-      >
-        {days.map((day, at) => {
-          let top = HEIGHT;
-          return (
-            <g key={day.day}>
-              <title>
-                {[dayName(day.day), ...day.counts.map(([s, n]) => `${wordOf(s)}: ${count(n)}`)].join('\n')}
-              </title>
-              <rect x={at * step} y={0} width={step} height={HEIGHT} fill="transparent" />
-              {day.counts.map(([status, n]) => {
-                const height = (n / most) * (HEIGHT - 4);
-                top -= height;
-                return (
-                  <rect
-                    key={status}
-                    data-tone={toneOf(status)}
-                    x={at * step + 2}
-                    y={top}
-                    width={step - 4}
-                    height={Math.max(1, height - 1)}
-                  />
-                );
-              })}
-            </g>
-          );
-        })}
-      </svg>
-      <Group gap="sm">
-        {sums.map(([status, n]) => (
-          <Text key={status} size="xs" className="legend" data-tone={toneOf(status)}>
-            {wordOf(status)} {count(n)}
-          </Text>
-        ))}
-      </Group>
-    </Stack>
+    <StackedBars
+      label={t('Backups of the last {n} days by result', { n: DAYS })}
+      places={places}
+      format={count}
+    />
   );
 }
 
 function Growth({ days, stored }: { days: Day[]; stored: number }) {
   let sum = 0;
-  const points = days.map((day, at) => {
+  const places = days.map((day) => {
     sum += day.added;
-    return [(at / (days.length - 1)) * WIDTH, sum] as const;
-  });
-  const line = points.map(([x, y]) => `${x},${HEIGHT - 2 - (y / Math.max(1, sum)) * (HEIGHT - 6)}`).join(' ');
-  const words = t('{added} added by backups in {n} days, {stored} in all vaults', {
-    added: bytes(sum),
-    n: DAYS,
-    stored: bytes(stored),
+    const part = { name: t('Added'), value: sum, tone: 'busy' as const };
+    return { key: day.day, name: dayName(day.day), to: jobsOf(day.day), parts: [part] };
   });
   return (
-    <Stack gap={6}>
-      <svg
-        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
-        preserveAspectRatio="none"
-        className="chart growth"
-        role="img"
-        aria-label={words}
-      >
-        <polygon points={`0,${HEIGHT} ${line} ${WIDTH},${HEIGHT}`} />
-        <polyline points={line} />
-      </svg>
-      <Text size="xs" c="dimmed">
-        {words}
-      </Text>
-    </Stack>
+    <Line
+      label={t('Added by backups in the last {n} days', { n: DAYS })}
+      places={places}
+      format={bytes}
+      scale={1024}
+      note={t('{added} added by backups in {n} days, {stored} in all vaults', {
+        added: bytes(sum),
+        n: DAYS,
+        stored: bytes(stored),
+      })}
+    />
   );
 }
 

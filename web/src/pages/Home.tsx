@@ -11,19 +11,34 @@ import {
   useConnections,
   useJobs,
   useProfiles,
+  useTopLevel,
 } from '../api/queries';
 import { session } from '../api/session';
-import type { Stats } from '../api/types';
+import type { Profile, Stats } from '../api/types';
+import { Line, Shares } from '../components/charts';
 import { JobTable } from '../components/JobTable';
 import { ButtonLink } from '../components/links';
-import { Loaded, Page, Section, Time } from '../components/parts';
-import { t } from '../i18n';
+import { Loaded, Page, Section, Tag, Time } from '../components/parts';
+import { Strip } from '../components/Strip';
+import { language, t } from '../i18n';
+import { useActivity, worstByDay } from '../lib/activity';
 import { bytes, count } from '../lib/format';
-import { type Health, healthOf, stored as storedBy } from '../lib/health';
+import {
+  HEALTH_TONE,
+  HEALTHS,
+  type Health,
+  healthName,
+  healthOf,
+  lastJob,
+  stored as storedBy,
+} from '../lib/health';
 
 import { NewsText } from './NewsText';
 
 const Dashboard = lazy(() => import('./Dashboard').then((m) => ({ default: m.Dashboard })));
+/** Accounts that the home page names. */
+const MOST_TOLD = 8;
+
 const AccountBody = lazy(() => import('./account/Account').then((m) => ({ default: m.AccountBody })));
 
 function Tile({
@@ -47,46 +62,69 @@ function Tile({
   );
 }
 
-/** A line of the last days, drawn by hand: one series needs no library. */
-function Growth({ points, label }: { points: [number, number][]; label: string }) {
-  if (points.length < 2) return null;
-  const [width, height] = [600, 64];
-  const least = points[0]?.[0] ?? 0;
-  const most = Math.max(...points.map(([, y]) => y), 1);
-  const span = Math.max(1, (points.at(-1)?.[0] ?? 0) - least);
-  const line = points
-    .map(([x, y]) => `${((x - least) / span) * width},${height - 2 - (y / most) * (height - 6)}`)
-    .join(' ');
-  return (
-    <svg
-      viewBox={`0 0 ${width} ${height}`}
-      preserveAspectRatio="none"
-      className="growth"
-      role="img"
-      aria-label={label}
-    >
-      <polygon points={`0,${height} ${line} ${width},${height}`} />
-      <polyline points={line} />
-    </svg>
-  );
-}
-
 function Server() {
   const stats = useQuery({
     queryKey: ['stats'],
     retry: false,
     queryFn: () => call<Record<string, Stats>>('/api/v1/admin/meta/stats', { Simple: true }),
   });
-  const points = Object.entries(stats.data ?? {})
-    .map(([at, s]) => [Number(at), s.Devices] as [number, number])
-    .sort(([a], [b]) => a - b);
-  if (points.length < 2) return null;
+  const places = Object.entries(stats.data ?? {})
+    .map(([at, s]) => ({ at: Number(at), devices: s.Devices }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ at, devices }) => ({
+      key: at,
+      name: new Date(at * 1000).toLocaleDateString(language()),
+      parts: [{ name: t('Devices'), value: devices, tone: 'busy' as const }],
+    }));
+  if (places.length < 2) return null;
   return (
     <Section title={t('Devices over time')}>
-      <Growth
-        points={points}
-        label={t('From {from} to {to} devices', { from: points[0]?.[1] ?? 0, to: points.at(-1)?.[1] ?? 0 })}
-      />
+      <Line label={t('Devices over time')} places={places} format={count} />
+    </Section>
+  );
+}
+
+/** Accounts that need somebody, the worst first, with their last days. */
+function Attention({ accounts }: { accounts: Profile[] }) {
+  const worst = useMemo(() => {
+    const order: Health[] = ['failing', 'late', 'warning', 'never'];
+    return accounts
+      .map((profile) => ({ profile, health: healthOf(profile) }))
+      .filter(({ health }) => order.includes(health))
+      .sort(
+        (a, b) =>
+          order.indexOf(a.health) - order.indexOf(b.health) ||
+          (lastJob(a.profile)?.StartTime ?? 0) - (lastJob(b.profile)?.StartTime ?? 0),
+      )
+      .slice(0, MOST_TOLD);
+  }, [accounts]);
+  const names = useMemo(() => worst.map(({ profile }) => profile.Username).sort(), [worst]);
+  const { starts, jobs } = useActivity(names);
+  const days = useMemo(() => worstByDay(jobs.data ?? [], starts, (job) => job.Username), [jobs.data, starts]);
+  if (worst.length === 0) return null;
+  return (
+    <Section
+      title={t('Needs attention')}
+      aside={
+        <ButtonLink variant="subtle" size="compact-sm" to="/activity" search={{ by: 'device' }}>
+          {t('Recent activity')}
+        </ButtonLink>
+      }
+    >
+      <ul className="attention" aria-label={t('Needs attention')}>
+        {worst.map(({ profile, health }) => (
+          <li key={profile.Username}>
+            <Link to="/accounts/$username" params={{ username: profile.Username }} className="name">
+              {profile.Username}
+            </Link>
+            <Tag tone={HEALTH_TONE[health]}>{healthName(health)}</Tag>
+            <span className="dimmed when">
+              <Time unix={lastJob(profile)?.StartTime ?? 0} />
+            </span>
+            <Strip days={days.get(profile.Username) ?? []} starts={starts} />
+          </li>
+        ))}
+      </ul>
     </Section>
   );
 }
@@ -95,6 +133,7 @@ function AdminHome() {
   const profiles = useProfiles();
   const connections = useConnections();
   const jobs = useJobs();
+  const topLevel = useTopLevel();
   const list = jobs.data ?? [];
   const accounts = useMemo(() => Object.values(profiles.data ?? {}), [profiles.data]);
   const health = useMemo(() => {
@@ -107,7 +146,12 @@ function AdminHome() {
     <Page title={t('Home')}>
       {profiles.data && accounts.length === 0 && (
         <Alert variant="light" title={t('Welcome. Four steps to the first backup')}>
-          <Stack gap={4}>
+          <Stack gap={8}>
+            {topLevel && (
+              <ButtonLink to="/setup" w="fit-content">
+                {t('Set up this server')}
+              </ButtonLink>
+            )}
             <Text size="sm" component="ol" m={0} pl="lg">
               <li>
                 <Link to="/storage">{t('Look at the storage')}</Link>:{' '}
@@ -178,12 +222,25 @@ function AdminHome() {
           to="/devices"
         />
       </SimpleGrid>
-      <Text size="sm" c="dimmed">
-        {profiles.data && t('{size} in the vaults of all accounts', { size: bytes(stored) })}
-      </Text>
+      <div>
+        <Shares
+          label={t('Accounts by the state of their backups')}
+          format={count}
+          parts={HEALTHS.map((name) => ({
+            name: healthName(name),
+            value: health[name],
+            tone: HEALTH_TONE[name],
+            to: `/accounts?show=${name}`,
+          }))}
+        />
+        <Text size="sm" c="dimmed">
+          {profiles.data && t('{size} in the vaults of all accounts', { size: bytes(stored) })}
+        </Text>
+      </div>
       <Suspense>
         <Dashboard />
       </Suspense>
+      <Attention accounts={accounts} />
       <Server />
       <Section
         title={t('Latest jobs')}

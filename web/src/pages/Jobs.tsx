@@ -1,14 +1,17 @@
 import { Button, Collapse, Group, Select } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
+import { useNavigate, useSearch } from '@tanstack/react-router';
 import { useMemo, useState } from 'react';
 import { isAdmin, isRunning, searchJobs, useJobs } from '../api/queries';
 import type { Job, SearchClause } from '../api/types';
+import { Close } from '../components/icons';
 import { JobTable } from '../components/JobTable';
 import { Loaded, Page } from '../components/parts';
 import { SearchBuilder } from '../components/SearchBuilder';
 import { t } from '../i18n';
 import { clauseOf, clauseText, group, newClause, rule } from '../lib/clauses';
-import { useParam } from '../lib/search';
+import { exact } from '../lib/format';
+import { type Search, useParam } from '../lib/search';
 
 const SHOWN: Record<string, (job: Job) => boolean> = {
   running: isRunning,
@@ -24,21 +27,29 @@ export function Jobs() {
   const [show, setShow] = useParam('show');
   const [path, setPath] = useParam('path', { keep: true });
   const [days, setDays] = useParam('day');
-  const [item] = useParam('where');
+  const [item, setItem] = useParam('where');
+  const search = useSearch({ strict: false }) as Search;
+  const navigate = useNavigate();
+  // A span out of a chart; it goes before the days.
+  const between = [search.from, search.to].map(Number) as [number, number];
+  const limited = between[0] > 0 && between[1] > 0;
+  const [start, end] = between;
   const own = path ? clauseOf(path) : null;
   const [draft, setDraft] = useState<SearchClause>(() => own ?? group('and', [newClause()]));
   const [building, setBuilding] = useState(own !== null);
   const span = isAdmin() ? days || '3' : days || '365';
   // The list of the last days is live; anything else is a search of its own.
-  const searched = own !== null || item !== '' || (isAdmin() && span !== '3');
+  const searched = own !== null || item !== '' || limited || (isAdmin() && span !== '3');
   const from = useMemo(() => Math.floor(Date.now() / 60_000) * 60 - Number(span) * 86_400, [span]);
   const query = useMemo(() => {
-    const parts: SearchClause[] = [rule('StartTime', 'int_gte', from)];
+    const parts: SearchClause[] = limited
+      ? [rule('StartTime', 'int_gte', start), rule('StartTime', 'int_lte', end)]
+      : [rule('StartTime', 'int_gte', from)];
     if (item) parts.push(rule('SourceGUID', 'str_eq', item));
     const asked = path ? clauseOf(path) : null;
     if (asked) parts.push(asked);
     return group('and', parts);
-  }, [from, item, path]);
+  }, [from, item, path, limited, start, end]);
   const live = useJobs();
   const found = useQuery({
     queryKey: ['jobs', 'search', clauseText(query)],
@@ -84,7 +95,7 @@ export function Jobs() {
         {(data) => (
           <JobTable
             jobs={data.filter(
-              (job) => (SHOWN[show] ?? (() => true))(job) && (isAdmin() || job.StartTime >= from),
+              (job) => (SHOWN[show] ?? (() => true))(job) && (isAdmin() || limited || job.StartTime >= from),
             )}
             aside={
               <>
@@ -102,14 +113,40 @@ export function Jobs() {
                     { value: 'failed', label: t('Failed') },
                   ]}
                 />
-                <Select
-                  size="xs"
-                  w={150}
-                  aria-label={t('Time')}
-                  value={span}
-                  onChange={setDays}
-                  data={SPANS.map((value) => ({ value, label: t('Last {n} days', { n: value }) }))}
-                />
+                {limited ? (
+                  <Button
+                    variant="light"
+                    rightSection={<Close size={14} />}
+                    aria-label={t('Show other times, too')}
+                    onClick={() =>
+                      navigate({
+                        to: '.',
+                        search: ({ from: _, to: __, ...rest }: Search) => rest,
+                      })
+                    }
+                  >
+                    {t('{from} to {to}', { from: exact(start), to: exact(end) })}
+                  </Button>
+                ) : (
+                  <Select
+                    size="xs"
+                    w={150}
+                    aria-label={t('Time')}
+                    value={span}
+                    onChange={setDays}
+                    data={SPANS.map((value) => ({ value, label: t('Last {n} days', { n: value }) }))}
+                  />
+                )}
+                {item && (
+                  <Button
+                    variant="light"
+                    rightSection={<Close size={14} />}
+                    aria-label={t('Show jobs of other items, too')}
+                    onClick={() => setItem(null)}
+                  >
+                    {t('One Protected Item')}
+                  </Button>
+                )}
               </>
             }
           />

@@ -17,6 +17,7 @@ import { newPassword } from '../../lib/format';
 import { useParam } from '../../lib/search';
 import { Devices, Items, Vaults } from './Tabs';
 
+const AccountCharts = lazy(() => import('./Charts').then((m) => ({ default: m.AccountCharts })));
 const AccountSettings = lazy(() => import('./Settings').then((m) => ({ default: m.AccountSettings })));
 const Emails = lazy(() => import('./Emails').then((m) => ({ default: m.Emails })));
 
@@ -255,7 +256,16 @@ export function AccountBody({ username }: { username: string }) {
               <Devices profile={p} connections={connections.data ?? {}} />
             </Tabs.Panel>
             <Tabs.Panel value="jobs">
-              <Loaded query={jobs}>{(list) => <JobTable jobs={list} name="account-jobs" />}</Loaded>
+              <Loaded query={jobs}>
+                {(list) => (
+                  <>
+                    <Suspense>
+                      <AccountCharts username={username} jobs={list} />
+                    </Suspense>
+                    <JobTable jobs={list} name="account-jobs" />
+                  </>
+                )}
+              </Loaded>
             </Tabs.Panel>
             <Tabs.Panel value="emails">
               <Suspense>

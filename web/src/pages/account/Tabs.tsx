@@ -42,6 +42,8 @@ export function Items({ profile, connections }: Props) {
   const [removing, setRemoving] = useState<string | null>(null);
   const rulesOf = (id: string) => Object.values(profile.BackupRules).filter((r) => r.Source === id);
   const admin = isAdmin();
+  /** Where an item's backups lie, as far as its rules tell. */
+  const vaultOf = (id: string) => rulesOf(id)[0]?.Destination ?? Object.keys(profile.Destinations)[0] ?? '';
   const columns: Column<[string, Item]>[] = [
     {
       key: 'name',
@@ -117,6 +119,15 @@ export function Items({ profile, connections }: Props) {
             >
               {t('Edit')}
             </MenuLink>
+            {vaultOf(id) && (
+              <MenuLink
+                to="/accounts/$username/vaults/$vault"
+                params={{ username, vault: vaultOf(id) }}
+                search={{ where: id }}
+              >
+                {t('Browse and restore')}
+              </MenuLink>
+            )}
             <MenuLink to="/jobs" search={{ where: id }}>
               {t('Its jobs')}
             </MenuLink>

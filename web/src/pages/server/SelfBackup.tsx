@@ -1,10 +1,10 @@
 // Where and when the server copies its own metadata to.
-import { Alert, Button, Group, Stack, Text } from '@mantine/core';
+import { Alert, Button, Group, Text } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { call } from '../../api/client';
 import { versionQuery } from '../../api/queries';
 import type { SelfBackupState, SelfBackupTarget, ServerConfig } from '../../api/types';
-import { Fields } from '../../components/Fields';
+import { Box, Fields } from '../../components/Fields';
 import { Failure, Section, Tag, Time } from '../../components/parts';
 import { RetentionEditor } from '../../components/RetentionEditor';
 import { Schedules } from '../../components/Schedules';
@@ -15,7 +15,8 @@ import { KEEP_SOME, newRange, newSchedule } from '../../lib/schedule';
 /** A folder of the server: the kind of place that copies go to. */
 const FOLDER = 1002;
 
-const target = () =>
+/** A new place: a folder, every night, thirty copies. */
+export const newTarget = () =>
   ({
     Location: { DestinationType: FOLDER, LocalcopyPath: '/var/backups/encke' },
     Schedule: [newSchedule()],
@@ -87,55 +88,43 @@ export function SelfBackup({
         const put = (next: SelfBackupTarget) => set(targets.map((old, i) => (i === index ? next : old)));
         return (
           // The list has no names of its own.
-          <div className="box" key={`${index}-${targets.length}`}>
-            <Stack gap="sm">
-              {!changed && <State state={version.data?.SelfBackup?.[index]} />}
-              {one.Location.DestinationType !== FOLDER && (
-                <Alert color="orange" variant="light">
-                  {t('This server copies itself into folders alone; this place is of another kind.')}
-                </Alert>
-              )}
-              <Fields
-                doc={one}
-                change={put}
-                fields={[
-                  {
-                    path: 'Location.LocalcopyPath',
-                    label: t('Folder on the server'),
-                    help: t('Best one of another disk or machine'),
-                    required: true,
-                  },
-                  {
-                    path: 'EncryptionKey',
-                    label: t('Password of the file'),
-                    help: t('Empty: not encrypted'),
-                    kind: 'secret',
-                  },
-                  { path: 'ScheduleTimezone', label: t('Time zone') },
-                  { path: 'ExcludeJobsDB', label: t('Leave out the job history'), kind: 'switch' },
-                  { path: 'IncludeServerLogs', label: t('With the logs of the server'), kind: 'switch' },
-                ]}
-              />
-              <Schedules value={one.Schedule ?? []} set={(Schedule) => put({ ...one, Schedule })} />
-              <RetentionEditor
-                value={one.RetentionPolicy}
-                set={(RetentionPolicy) => put({ ...one, RetentionPolicy })}
-              />
-              <Group justify="flex-end">
-                <Button
-                  size="compact-sm"
-                  variant="subtle"
-                  color="red"
-                  onClick={() => set(targets.filter((_, i) => i !== index))}
-                >
-                  {t('Remove')}
-                </Button>
-              </Group>
-            </Stack>
-          </div>
+          <Box key={`${index}-${targets.length}`} remove={() => set(targets.filter((_, i) => i !== index))}>
+            {!changed && <State state={version.data?.SelfBackup?.[index]} />}
+            {one.Location.DestinationType !== FOLDER && (
+              <Alert color="orange" variant="light">
+                {t('This server copies itself into folders alone; this place is of another kind.')}
+              </Alert>
+            )}
+            <Fields
+              doc={one}
+              change={put}
+              fields={[
+                {
+                  path: 'Location.LocalcopyPath',
+                  label: t('Folder on the server'),
+                  help: t('Best one of another disk or machine'),
+                  required: true,
+                },
+                {
+                  path: 'EncryptionKey',
+                  label: t('Password of the file'),
+                  help: t('Empty: not encrypted'),
+                  kind: 'secret',
+                },
+                { path: 'ScheduleTimezone', label: t('Time zone') },
+                { path: 'ExcludeJobsDB', label: t('Leave out the job history'), kind: 'switch' },
+                { path: 'IncludeServerLogs', label: t('With the logs of the server'), kind: 'switch' },
+              ]}
+            />
+            <Schedules value={one.Schedule ?? []} set={(Schedule) => put({ ...one, Schedule })} />
+            <RetentionEditor
+              value={one.RetentionPolicy}
+              set={(RetentionPolicy) => put({ ...one, RetentionPolicy })}
+            />
+          </Box>
         );
       })}
-      <Button variant="default" w="fit-content" onClick={() => set([...targets, target()])}>
+      <Button variant="default" w="fit-content" onClick={() => set([...targets, newTarget()])}>
         {t('Add place')}
       </Button>
     </Section>

@@ -1,0 +1,204 @@
+// What shows how things stand and what changed: charts, named views, snapshots compared, and the ways that
+// lead from a new server to its first device.
+import assert from 'node:assert/strict';
+import { rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { ADMIN, actAs, openPage, PASSWORD, Server, stage, watched } from './support.mjs';
+
+let server;
+let browser;
+let device;
+
+stage(async (...both) => {
+  [server, browser] = both;
+  for (const name of ['anna', 'bert', 'clara']) await server.addUser(name);
+  device = await server.addDevice('anna', {
+    device: 'annas-laptop',
+    files: { 'stays.txt': 'same\n', 'goes.txt': 'old\n', 'sub/grows.txt': 'a\n', 'quiet/one.txt': '1\n' },
+  });
+  await server.backup(device);
+});
+
+const as = (user, run, options) => actAs(browser, server, user, run, options);
+const button = (page, name) => page.getByRole('button', { name, exact: true });
+
+test('the home says how things stand, and each chart leads to what it counts', () =>
+  as('admin', async (page) => {
+    const attention = page.getByRole('list', { name: 'Needs attention' });
+    await attention.getByRole('link', { name: 'bert' }).waitFor();
+    await page.getByRole('navigation', { name: 'Accounts by the state of their backups' }).waitFor();
+    const chart = page.getByRole('group', { name: /^Backups of the last 30 days/ });
+    await chart.waitFor();
+    // By keyboard: the newest day has the focus first, the arrow keys go to the others.
+    const days = chart.getByRole('link');
+    assert.equal(await days.count(), 30);
+    const today = chart.getByRole('link', { name: /Success: 1/ });
+    await today.focus();
+    await page.keyboard.press('ArrowLeft');
+    await page.keyboard.press('ArrowRight');
+    assert.match(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), /Success: 1/);
+    // The same numbers as a table.
+    await page.getByText('As a table').first().click();
+    await page
+      .getByRole('region', { name: /^Backups of the last 30 days/ })
+      .getByText('1')
+      .first()
+      .waitFor();
+    await today.focus();
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/\/jobs\?from=\d+&to=\d+$/);
+    await page.locator('[data-status="5000"]').first().waitFor();
+    await button(page, 'Show other times, too').click();
+    await page.waitForURL((url) => url.search === '');
+    await page.getByRole('link', { name: 'Home' }).click();
+    await page
+      .getByRole('navigation', { name: 'Accounts by the state of their backups' })
+      .getByRole('link', { name: /Never backed up/ })
+      .click();
+    await page.waitForURL('**/accounts?show=never');
+    await page.getByRole('link', { name: 'clara' }).waitFor();
+  }));
+
+test('a view keeps filters, sorting and columns, has an address, and comes back after it was removed', () =>
+  as('admin', async (page) => {
+    await page.goto('/accounts');
+    await page.getByRole('combobox', { name: 'Backups' }).click();
+    await page.getByRole('option', { name: 'Never backed up' }).click();
+    await page.getByRole('columnheader', { name: 'Account' }).getByRole('button').click();
+    await button(page, 'Columns').click();
+    await page.getByRole('checkbox', { name: 'Created' }).check();
+    await page.getByRole('checkbox', { name: 'Policy' }).uncheck();
+    await page.keyboard.press('Escape');
+    await button(page, 'Views').click();
+    await page.getByLabel('Name of the view').fill('Sleepers');
+    await button(page, 'Keep').click();
+    await page.getByRole('dialog').getByRole('link', { name: 'Sleepers' }).click();
+    const shown = async () => {
+      await page.getByRole('link', { name: 'clara' }).waitFor();
+      assert.equal(await page.getByRole('link', { name: 'anna' }).count(), 0);
+      const names = await page.locator('.rows tbody tr td:first-child').allInnerTexts();
+      assert.deepEqual(names, ['clara', 'bert']);
+      const heads = await page.getByRole('columnheader').allInnerTexts();
+      assert.ok(heads.includes('Created') && !heads.includes('Policy'), heads.join());
+    };
+    await shown();
+    const address = page.url();
+    assert.match(address, /show=never/);
+    // From another page by the side bar, and by its address alone.
+    await page.getByRole('link', { name: 'Job history' }).click();
+    await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Sleepers' }).click();
+    await shown();
+    await page.evaluate(() => localStorage.removeItem('encke-columns-accounts'));
+    await page.goto(address);
+    await shown();
+    await button(page, 'Sleepers').click();
+    await button(page, "Remove 'Sleepers'").click();
+    await page.getByText("'Sleepers' is removed.").waitFor();
+    await button(page, 'Undo').click();
+    await page.getByRole('dialog').getByRole('link', { name: 'Sleepers' }).waitFor();
+  }));
+
+test('two snapshots are compared', () =>
+  as('anna', async (page) => {
+    await rm(path.join(device.source, 'goes.txt'));
+    await writeFile(path.join(device.source, 'comes.txt'), 'new\n');
+    await writeFile(path.join(device.source, 'sub/grows.txt'), 'a longer text\n');
+    await server.backup(device);
+    await page.goto(`/accounts/anna/vaults/${device.vault}`);
+    await button(page, 'What changed').click();
+    await page.getByText(/· all of it/).waitFor();
+    const rows = await page.locator('.rows tbody tr').allInnerTexts();
+    const told = rows.map((row) => row.split('\t').map((cell) => cell.trim()));
+    const { source } = device;
+    assert.deepEqual(
+      told.map(([name, folder, kind, , , growth]) => [name, folder, kind, growth]).sort(),
+      [
+        ['comes.txt', source, 'Added', '+4 B'],
+        ['goes.txt', source, 'Removed', '−4 B'],
+        ['grows.txt', path.join(source, 'sub'), 'Changed', '+12 B'],
+      ].sort(),
+    );
+    await page.getByRole('link', { name: /grows\.txt/ }).click();
+    await page.getByLabel('Select grows.txt').waitFor();
+  }));
+
+test('devices have strips of their last days', () =>
+  as('admin', async (page) => {
+    await page.goto('/activity');
+    await page.getByRole('radiogroup', { name: 'By what' }).getByText('Devices').click();
+    await page.waitForURL('**/activity?by=device');
+    await page.locator('.strip a[data-tone=good]').first().click();
+    await page.waitForURL('**/jobs/*');
+  }));
+
+test('a change shows at once, and is taken back when the server refuses it', () =>
+  as('admin', async (page) => {
+    let refuse;
+    const asked = new Promise((resolve) => {
+      refuse = resolve;
+    });
+    await page.route('**/api/v1/admin/set-user-profile-hash', async (route) => {
+      await asked;
+      await route.fulfill({ json: { Status: 500, Message: 'The disk is full' } });
+    });
+    await page.goto('/accounts/bert');
+    await button(page, 'Actions').click();
+    await page.getByRole('menuitem', { name: 'Suspend' }).click();
+    const tag = page.getByRole('heading', { level: 1 }).getByText('Suspended');
+    await tag.waitFor();
+    refuse();
+    await page.getByText('The disk is full').waitFor();
+    await tag.waitFor({ state: 'detached' });
+  }));
+
+test('from an empty server to its first device', async () => {
+  const fresh = await Server.start({ empty: true });
+  const page = await openPage(browser, fresh);
+  try {
+    await watched(page, async () => {
+      await page.goto('/');
+      await page.getByLabel('User name').fill(ADMIN);
+      await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+      await page.getByLabel('Password again').fill(PASSWORD);
+      await button(page, 'Make administrator').click();
+      await page.getByRole('link', { name: 'Set up this server' }).click();
+      await page.getByLabel('Name of the service').fill('North Backup');
+      await page.getByRole('button', { name: /^Take the address of this page/ }).click();
+      await button(page, 'Next').click();
+      await page.getByLabel('Folder of the buckets').waitFor();
+      await button(page, 'Next').click();
+      await page.getByLabel('Sent by').first().waitFor();
+      await button(page, 'Next').click();
+      await button(page, 'Copy it every night').click();
+      await page.getByLabel('Folder on the server').fill(path.join(fresh.folder, 'copies'));
+      await button(page, 'Save and go on').click();
+      await page.getByLabel('Account name').fill('anna');
+      const config = await fresh.call('/api/v1/admin/meta/server-config/get');
+      assert.equal(config.Branding.BrandName, 'North Backup');
+      assert.equal(config.Branding.DefaultLoginServerURL, fresh.url);
+      assert.equal(config.SelfBackup.Targets.length, 1);
+      await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+      await button(page, 'Add it, then its device').click();
+      await page.waitForURL('**/install?q=anna');
+      await page.getByLabel('Password of the account').fill(PASSWORD);
+      await button(page, 'Make a token').click();
+      const line = await page.getByText('--token').innerText();
+      const [, token] = /--token (\S+)/.exec(line);
+      await page.getByText('Waiting for the device').waitFor();
+      await fresh.deviceByToken(token, 'first-device');
+      await page.getByText('The device is on line').waitFor();
+      await page.getByRole('link', { name: 'Say what is backed up' }).click();
+      await page.waitForURL('**/accounts/anna/items/new?device=first-device');
+    });
+    // While the server starts anew it does not answer for a moment.
+    const known = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|WebSocket|ERR_EMPTY_RESPONSE/;
+    assert.deepEqual(
+      page.problems.filter((problem) => !known.test(problem)),
+      [],
+    );
+  } finally {
+    await page.context().close();
+    await fresh.stop();
+  }
+});
