@@ -16,8 +16,12 @@ const root = createRootRoute({ component: Outlet });
 const signIn = createRoute({
   getParentRoute: () => root,
   path: '/sign-in',
-  validateSearch: (search: Record<string, unknown>): { refused?: boolean; next?: string } => ({
+  validateSearch: (
+    search: Record<string, unknown>,
+  ): { refused?: boolean; external?: boolean; next?: string } => ({
     ...(search.refused ? { refused: true } : {}),
+    // Another system sent the browser back.
+    ...(search.external ? { external: true } : {}),
     // A path of this console and nothing else.
     ...(typeof search.next === 'string' && /^\/[^/\\]/.test(search.next) ? { next: search.next } : {}),
   }),

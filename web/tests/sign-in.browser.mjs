@@ -4,7 +4,17 @@ import { createHmac } from 'node:crypto';
 import http from 'node:http';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { ADMIN, launchBrowser, openPage, PASSWORD, Server, signIn, until, watched } from './support.mjs';
+import {
+  ADMIN,
+  launchBrowser,
+  openPage,
+  PASSWORD,
+  Server,
+  signIn,
+  startProvider,
+  until,
+  watched,
+} from './support.mjs';
 
 let server;
 let browser;
@@ -107,6 +117,83 @@ test('a second factor is asked for and used', async () => {
     await page.getByRole('heading', { name: 'Home' }).waitFor();
   });
 });
+
+test('another system is set up in the settings and signs an administrator in', async () => {
+  const accounts = { 's-1': { preferred_username: 'olga', groups: ['backup'] } };
+  const provider = await startProvider(server, 'encke', 'client-secret', accounts);
+  await withPage(async (page) => {
+    await signIn(page);
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
+    await page.goto('/settings?tab=login');
+    await page.getByRole('button', { name: 'Add OpenID Connect' }).click();
+    await page.getByLabel('Text of the button').fill('Sign in with Example');
+    await page.getByLabel('Client ID').fill('encke');
+    await page.getByLabel('Client secret').fill('client-secret');
+    await page.getByLabel('Address of the discovery document').fill(provider);
+    await page.getByLabel('Required claims').fill('groups: backup');
+    await page.getByRole('textbox', { name: 'Scopes' }).fill('groups');
+    await page.getByRole('textbox', { name: 'Scopes' }).press('Enter');
+    await page.getByRole('textbox', { name: 'Scopes' }).fill('profile');
+    await page.getByRole('textbox', { name: 'Scopes' }).press('Enter');
+    await page.getByRole('button', { name: 'Try it' }).click();
+    await page.getByText('Can be reached.').waitFor();
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('Unsaved changes').waitFor({ state: 'detached' });
+  });
+  const way = async (page) => {
+    await page.getByRole('button', { name: 'Sign in with Example' }).click();
+    await page.getByPlaceholder('Enter any login').fill('s-1');
+    await page.getByPlaceholder('and password').fill('any');
+    await page.getByRole('button', { name: 'Sign-in' }).click();
+    await page.getByRole('button', { name: 'Continue' }).click();
+  };
+  await withPage(async (page) => {
+    const addresses = [];
+    page.on('request', (request) => addresses.push(request.url()));
+    // A deep link survives the way there and back.
+    await page.goto('/jobs');
+    await way(page);
+    await page.getByRole('heading', { name: 'Job history' }).waitFor();
+    await page.getByRole('button', { name: 'olga' }).waitFor();
+    const { key } = JSON.parse(await page.evaluate(() => sessionStorage.getItem('encke-session')));
+    assert.ok(
+      key.length > 32 && !addresses.some((address) => address.includes(key)),
+      'no address holds the key',
+    );
+  });
+  // With a second factor of this server.
+  const { key } = await withKey(way);
+  const own = (fields) => ({ Username: 'olga', AuthType: 'SessionKey', SessionKey: key, ...fields });
+  const { URL: address } = await server.post('/api/v1/admin/account/regenerate-totp', own({}));
+  const secret = new URL(address).searchParams.get('secret');
+  const { Security } = await server.post('/api/v1/admin/account/properties', own({}));
+  const security = { ...Security, AllowPasswordLogin: false, AllowPasswordAndTOTPLogin: true };
+  await server.post('/api/v1/admin/account/set-properties', own({ Security: JSON.stringify(security) }));
+  await withPage(async (page) => {
+    await page.goto('/');
+    await way(page);
+    await page.getByText('One more step to sign in as olga').waitFor();
+    await page.getByLabel('Code').fill('000000');
+    await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+    await page.getByRole('alert').waitFor();
+    await page.getByLabel('Code').fill(totp(secret));
+    await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
+  });
+  await server.call('/api/v1/admin/external-auth-sources/set', { Sources: {} });
+});
+
+/** The session that a way of signing in leads to. */
+async function withKey(way) {
+  let stored;
+  await withPage(async (page) => {
+    await page.goto('/');
+    await way(page);
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
+    stored = JSON.parse(await page.evaluate(() => sessionStorage.getItem('encke-session')));
+  });
+  return stored;
+}
 
 test('an empty server asks for its first administrator', async () => {
   const empty = await Server.start({ empty: true });

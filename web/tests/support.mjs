@@ -56,6 +56,36 @@ export async function until(what, ask) {
   }
 }
 
+/**
+ * A real OpenID Connect provider with one client, which sends browsers back to the server. `accounts` holds the claims of
+ * each account by its name; any password is right there.
+ */
+export async function startProvider(server, client, secret, accounts) {
+  const root = path.join(here, '../..');
+  const installed = spawn(path.join(root, 'scripts/test-services.sh'), {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let programs = '';
+  for await (const chunk of installed.stdout) programs += chunk;
+  const file = path.join(server.folder, 'accounts.json');
+  await writeFile(file, JSON.stringify(accounts));
+  const child = spawn(
+    process.execPath,
+    [
+      path.join(root, 'crates/encke/tests/support/oidc.mjs'),
+      path.join(programs.trim(), '../node_modules'),
+      file,
+      client,
+      secret,
+      `${server.url}/external-login/callback`,
+    ],
+    { stdio: ['pipe', 'pipe', 'ignore'] },
+  );
+  server.children.push(child);
+  const [line] = await once(readline.createInterface({ input: child.stdout }), 'line');
+  return JSON.parse(line).url;
+}
+
 /** A server with an administrator, unless it shall be empty. */
 export class Server {
   static async start({ empty = false } = {}) {

@@ -30,6 +30,10 @@ pub struct App {
     pub throttle: Throttle,
     /// One-time codes that were used.
     pub used_codes: UsedCodes,
+    /// What this server answers to authorities that certify its names.
+    pub(crate) acme: Arc<crate::tls::Answers>,
+    /// What is remembered of other systems that administrators log in by.
+    pub external: crate::external_login::External,
     /// Challenges to security keys.
     pub challenges: crate::webauthn::Challenges,
     /// Snapshots of reports, and how fast they may be asked for.

@@ -4,7 +4,7 @@
 use crate::app::App;
 use crate::origin::Origin;
 use crate::table::{Request, failure};
-use crate::{console, events, live, reference, reports, storage_role};
+use crate::{console, events, external_login, live, reference, reports, storage_role, tls};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ws::WebSocketUpgrade;
@@ -35,6 +35,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(encke_api::live::LIVE_PATH, get(device_socket))
         .route(encke_api::live::LOGIN_PARAMETERS_PATH, post(login_parameters))
         .with_state(app.clone())
+        .merge(external_login::router(app.clone()))
         .merge(storage_role::router(app.clone()))
         .merge(reports::router(app.clone()))
         .merge(reference::router(app))
@@ -92,6 +93,9 @@ async fn dispatch(
         let origin = origin(&app, peer, &parts.headers, &path);
         return crate::meta::logo(&app, &origin.host).await;
     }
+    if let Some(token) = path.strip_prefix(tls::HTTP_PATH) {
+        return app.acme.http(token);
+    }
     let is_call = path.starts_with("/api/") || path.starts_with("/gen/");
     if !is_call {
         return console::serve(&parts.method, &path);
@@ -104,7 +108,7 @@ async fn dispatch(
 }
 
 /// The language that the caller reads.
-fn language(headers: &HeaderMap) -> Language {
+pub(crate) fn language(headers: &HeaderMap) -> Language {
     headers
         .get(header::ACCEPT_LANGUAGE)
         .and_then(|v| v.to_str().ok())
@@ -197,7 +201,7 @@ async fn read_body(body: Body) -> ApiResult<bytes::Bytes> {
 
 /// A failure as clients expect it: an envelope on transport status 200, but for the missing second factor, which is
 /// also told by status 449 and a header (reference, section 4.1).
-fn error_response(error: &ApiError, language: Language) -> Response {
+pub(crate) fn error_response(error: &ApiError, language: Language) -> Response {
     let told = ApiError {
         message: language.translate(&error.message),
         ..error.clone()

@@ -4,6 +4,8 @@ use crate::app::{App, Ending, KEEP_DAYS, now};
 use crate::auth::{Passwords, Sessions, Throttle, UsedCodes};
 use crate::live::Registry;
 use crate::table::{Route, Table};
+use crate::tls;
+use axum::Router;
 use encke_api::account_keys::{PASSWORD_FORMAT_ENCKE, StoredPassword, WrappingKey};
 use encke_api::constants::{PASSWORD_FORMAT_PLAINTEXT, SEVT_SERVER_STARTED};
 use encke_api::types::{HTTPConnectorOptions, ServerConfigOptions};
@@ -38,6 +40,9 @@ const STOP_TIME: Duration = Duration::from_secs(10);
 /// Where a server listens that was told nothing.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8060";
 
+/// The authority that certifies `AutoSSLDomains` when no other is named: Let's Encrypt.
+pub const DEFAULT_ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -48,6 +53,8 @@ pub struct ServeOptions {
     pub data_dir: PathBuf,
     /// Address of a PostgreSQL database for the metadata; without one it is `encke.db` in the data folder.
     pub database: Option<String>,
+    /// Directory of the authority (ACME) that certifies `AutoSSLDomains`, such as [`DEFAULT_ACME_DIRECTORY`].
+    pub acme_directory: String,
 }
 
 /// Why the server could not start.
@@ -75,7 +82,7 @@ pub enum StartError {
         /// Which.
         address: SocketAddr,
         /// What is wrong.
-        error: crate::tls::TlsError,
+        error: tls::TlsError,
     },
     /// The database.
     #[error("{0}")]
@@ -106,6 +113,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::admins::routes());
     routes.extend(crate::auth::routes());
     routes.extend(crate::events::routes());
+    routes.extend(crate::external_login::routes());
     routes.extend(crate::groups::routes());
     routes.extend(crate::installation::routes());
     routes.extend(crate::jobs::routes());
@@ -148,9 +156,18 @@ impl Server {
             None => crate::meta::listen_addresses(&config.listen_addresses),
         };
         let stopping = CancellationToken::new();
+        let acme = Arc::new(tls::Answers::default());
+        let surroundings = tls::Surroundings {
+            key: &server_key,
+            data_dir: &options.data_dir,
+            directory: &options.acme_directory,
+            answers: &acme,
+            stopping: &stopping,
+        };
+        let redirects = tls::missing_redirects(&wanted);
         let mut listeners = Vec::new();
         for (address, options) in wanted {
-            let opened = match crate::tls::acceptor(&options, &stopping) {
+            let opened = match tls::acceptor(&options, &surroundings) {
                 Ok(tls) => match TcpListener::bind(address).await {
                     Ok(listener) => Ok((listener, tls)),
                     Err(error) => Err(StartError::Listen { address, error }),
@@ -162,6 +179,15 @@ impl Server {
                 // One address that is gone must not take the others away.
                 Err(error) if !listeners.is_empty() => tracing::error!(%error, "one address less"),
                 Err(error) => return Err(error),
+            }
+        }
+        let mut redirecting = Vec::new();
+        for address in redirects {
+            match TcpListener::bind(address).await {
+                Ok(listener) => redirecting.push(listener),
+                Err(error) => {
+                    tracing::warn!(%address, %error, "no redirect to https: the port can not be had")
+                }
             }
         }
         let scheme = if listeners[0].1.is_some() { "https" } else { "http" };
@@ -177,10 +203,12 @@ impl Server {
             sessions: Sessions::default(),
             throttle: Throttle::default(),
             used_codes: UsedCodes::default(),
+            external: crate::external_login::External::default(),
             challenges: crate::webauthn::Challenges::default(),
             reports: crate::reports::Reports::new(&options.data_dir),
             self_backup: crate::self_backup::SelfBackup::default(),
             data_dir: options.data_dir,
+            acme,
             live: Registry::default(),
             lobby: crate::installation::Lobby::default(),
             table: Table::new(all_routes()),
@@ -209,10 +237,15 @@ impl Server {
         crate::storage_role::start(&app).await;
         tokio::spawn(crate::meta::keep_statistics(app.clone()));
         crate::self_backup::start(&app);
-        let listening = listeners
-            .into_iter()
-            .map(|(listener, tls)| tokio::spawn(listen(app.clone(), listener, tls)))
-            .collect();
+        let mut listening = Vec::new();
+        for (listener, tls) in listeners {
+            let router = crate::http::router(app.clone());
+            listening.push(tokio::spawn(listen(app.clone(), router, listener, tls)));
+        }
+        for listener in redirecting {
+            let router = tls::redirecting(app.clone());
+            listening.push(tokio::spawn(listen(app.clone(), router, listener, None)));
+        }
         tracing::info!(%address, "server started");
         Ok(Self {
             url: app.local_url.clone(),
@@ -245,8 +278,7 @@ impl Server {
     }
 }
 
-async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let router = crate::http::router(app.clone());
+async fn listen(app: Arc<App>, router: Router, listener: TcpListener, tls: Option<TlsAcceptor>) {
     let mut service = router.into_make_service_with_connect_info::<SocketAddr>();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -295,7 +327,9 @@ async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor>) 
                     let _ = watcher.watch(connection).await;
                 }
                 Some(tls) => {
-                    if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_TIME, tls.accept(socket)).await {
+                    if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_TIME, tls.accept(socket)).await
+                        && !tls::is_inspection(&socket)
+                    {
                         let connection =
                             builder.serve_connection_with_upgrades(TokioIo::new(socket), handler);
                         let _ = watcher.watch(connection).await;
@@ -329,7 +363,7 @@ fn load_key(path: &Path) -> Result<WrappingKey, StartError> {
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let draft = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()

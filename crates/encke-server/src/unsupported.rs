@@ -60,7 +60,6 @@ fn reason(area: &str, path: &str) -> &'static str {
         "branding_builds" => "branded client builds are not available yet",
         "constellation" => "the Constellation Role is not available yet",
         "email_reports" => "e-mail is not available yet",
-        "external_auth_sources" => "log-in through LDAP or OpenID Connect is not available yet",
         "psa" => "PSA systems are not connected yet",
         "replication" => "replication is not available yet",
         "update_campaigns" => "devices can not update themselves yet",
@@ -86,10 +85,6 @@ fn guarded(route: Route, path: &str) -> Route {
     } else if is("/webhook-options/") {
         route
             .granted_if(|p| p.allow_edit_webhooks)
-            .denied_if(|p| p.prevent_edit_server_settings)
-    } else if is("/external-auth-sources/") {
-        route
-            .granted_if(|p| p.allow_edit_external_auth_sources)
             .denied_if(|p| p.prevent_edit_server_settings)
     } else {
         route

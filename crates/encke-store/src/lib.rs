@@ -9,6 +9,7 @@ pub mod collections;
 mod config;
 mod error;
 mod events;
+mod external_admins;
 mod install_tokens;
 mod jobs;
 mod migrations;

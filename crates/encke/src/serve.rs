@@ -18,6 +18,10 @@ pub struct ServeArgs {
     /// it, SQLite in the data folder. A password is better given in the environment than here.
     #[arg(long, env = "ENCKE_DATABASE", hide_env_values = true)]
     database: Option<String>,
+    /// Directory of the authority (ACME) that certifies the AutoSSLDomains of the configuration. Naming such domains
+    /// says yes to its terms.
+    #[arg(long, env = "ENCKE_ACME_DIRECTORY", default_value = encke_server::DEFAULT_ACME_DIRECTORY)]
+    acme_directory: String,
 }
 
 impl ServeArgs {
@@ -35,6 +39,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
             listen: args.listen,
             data_dir: args.data_dir,
             database: args.database,
+            acme_directory: args.acme_directory,
         };
         let server = start(&options).await?;
         // Before the address is told: whoever reads it may ask the server to stop.

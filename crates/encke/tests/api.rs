@@ -7,8 +7,9 @@ mod support;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
-use support::{Server, code, http};
+use support::{ADMIN, Server, code, http};
 
 const USER: &str = "alice";
 const PASSWORD: &str = "a good password";
@@ -621,26 +622,44 @@ fn administrators_come_and_go_but_never_the_last() {
 fn nothing_acknowledged_is_lost_by_a_crash() {
     let mut server = Server::start();
     for round in 0..3 {
-        let added: Vec<String> = thread::scope(|scope| {
-            let writers: Vec<_> = (0..4)
-                .map(|w| {
-                    let server = &server;
-                    scope.spawn(move || {
-                        let names: Vec<String> = (0..4).map(|i| format!("u{round}-{w}-{i}")).collect();
-                        for name in &names {
-                            let fields = [("TargetUser", name.as_str()), ("TargetPassword", PASSWORD)];
-                            assert_eq!(server.call("/api/v1/admin/add-user", &fields)["Status"], 200);
-                        }
-                        names
-                    })
-                })
-                .collect();
-            writers.into_iter().flat_map(|w| w.join().unwrap()).collect()
+        let acknowledged = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let (acknowledged, server) = (&acknowledged, &server);
+                scope.spawn(move || {
+                    let http = http();
+                    for number in 0.. {
+                        let name = format!("u{round}-{writer}-{number}");
+                        let fields = [
+                            ("Username", ADMIN),
+                            ("AuthType", "Password"),
+                            ("Password", ADMIN),
+                            ("TargetUser", &name),
+                            ("TargetPassword", PASSWORD),
+                        ];
+                        let answer = http
+                            .post(format!("{}/api/v1/admin/add-user", server.url))
+                            .send_form(fields)
+                            .and_then(|mut a| a.body_mut().read_to_string());
+                        // The server was killed while this was under way.
+                        let Ok(answer) = answer else { break };
+                        let answer: Value = serde_json::from_str(&answer).unwrap();
+                        assert_eq!(answer["Status"], 200, "{answer}");
+                        acknowledged.lock().unwrap().push(name);
+                    }
+                });
+            }
+            // In the midst of writing.
+            support::device::until("some accounts", || {
+                (acknowledged.lock().unwrap().len() >= 12).then_some(())
+            });
+            let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         });
         server.kill();
         server.restart();
         let names = server.call("/api/v1/admin/list-users", &[]);
-        for name in added {
+        for name in acknowledged.into_inner().unwrap() {
             assert!(names.as_array().unwrap().contains(&json!(name)), "{name} is lost");
         }
     }

@@ -267,6 +267,7 @@ async fn a_week_brings_the_jobs_that_were_promised_and_tells_each_missed_one_onc
         database: std::env::var("ENCKE_TEST_STORE")
             .is_ok_and(|kind| kind == "postgres")
             .then(support::postgres::database),
+        acme_directory: encke_server::DEFAULT_ACME_DIRECTORY.into(),
     };
     let server = Server::start(options).await.unwrap();
     let app = &server.app;

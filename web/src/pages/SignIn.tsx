@@ -1,7 +1,7 @@
-import { Button, Center, Paper, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
+import { Button, Center, Divider, Paper, PasswordInput, Stack, Text, TextInput, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useNavigate, useRouter, useSearch } from '@tanstack/react-router';
-import { type FormEvent, useEffect, useState } from 'react';
+import { type FormEvent, useEffect, useRef, useState } from 'react';
 import { ApiError, rawCall } from '../api/client';
 import { brandingQuery } from '../api/queries';
 import { setSession } from '../api/session';
@@ -11,9 +11,15 @@ import { t } from '../i18n';
 import { useBrand } from '../lib/brand';
 
 type Factor = { code: boolean; challenge: string | null };
+/** Signed in by another system, but for the second factor. */
+type Half = { username: string; key: string };
+type External = { Username: string; SessionKey: string; Pending: boolean };
+
+/** Where the way through another system leads to in the end. */
+const NEXT = 'encke-next';
 
 export function SignIn() {
-  const { refused, next } = useSearch({ from: '/sign-in' });
+  const { refused, external, next } = useSearch({ from: '/sign-in' });
   const router = useRouter();
   const navigate = useNavigate();
   const properties = useQuery(brandingQuery());
@@ -23,9 +29,11 @@ export function SignIn() {
   const [again, setAgain] = useState('');
   const [code, setCode] = useState('');
   const [factor, setFactor] = useState<Factor | null>(null);
+  const [half, setHalf] = useState<Half | null>(null);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<Error | null>(null);
   const first = properties.data?.ServerIsEmpty === true;
+  const buttons = properties.data?.ExternalAuthenticationSources ?? [];
   useEffect(() => {
     document.title = `${t('Sign in')} · ${brand.name}`;
   }, [brand.name]);
@@ -40,8 +48,36 @@ export function SignIn() {
     });
     const kind = started.SessionType === 'admin' ? 'admin' : 'user';
     setSession({ kind, username: name, key: started.SessionKey });
-    if (next) router.history.push(next);
+    await goOn(next);
+  };
+
+  const goOn = async (to: string | undefined) => {
+    if (to) router.history.push(to);
     else await navigate({ to: '/' });
+  };
+
+  const lift = async ({ username, key }: Half, second: Record<string, string>) => {
+    await rawCall('/api/v1/admin/account/session-upgrade', {
+      Username: username,
+      AuthType: 'SessionKey',
+      SessionKey: key,
+      ...second,
+    });
+    await enterFromElsewhere({ username, key });
+  };
+
+  const enterFromElsewhere = async ({ username, key }: Half) => {
+    setSession({ kind: 'admin', username, key });
+    const to = sessionStorage.getItem(NEXT) ?? undefined;
+    sessionStorage.removeItem(NEXT);
+    await goOn(to);
+  };
+
+  /** Leaves for another system, which sends the browser back here. */
+  const leave = (address: string) => {
+    if (next) sessionStorage.setItem(NEXT, next);
+    else sessionStorage.removeItem(NEXT);
+    location.assign(`${address}?self_address=${encodeURIComponent(`${location.origin}/`)}`);
   };
 
   const attempt = async (work: () => Promise<void>) => {
@@ -73,7 +109,8 @@ export function SignIn() {
         if (password !== again) throw new Error(t('The two differ'));
         await rawCall('/api/v1/admin/add-first-admin-user', { TargetUser: name, TargetPassword: password });
       }
-      await enter(factor?.code && code ? { AuthType: 'PasswordTOTP', TOTP: code } : {});
+      if (half) await lift(half, { AuthType: 'TOTP', TOTP: code });
+      else await enter(factor?.code && code ? { AuthType: 'PasswordTOTP', TOTP: code } : {});
     });
   };
 
@@ -87,8 +124,24 @@ export function SignIn() {
       } catch {
         throw new Error(t('The browser did not get an answer from the security key'));
       }
-      await enter({ AuthType: 'PasswordWebAuthn', WebAuthnSign: answer });
+      if (half) await lift(half, { WebAuthnSign: answer });
+      else await enter({ AuthType: 'PasswordWebAuthn', WebAuthnSign: answer });
     });
+
+  const fetched = useRef(false);
+  // What came back can be fetched once.
+  useEffect(() => {
+    if (!external || fetched.current) return;
+    fetched.current = true;
+    attempt(async () => {
+      const come = await rawCall<External>('/external-login/session', {});
+      const who = { username: come.Username, key: come.SessionKey };
+      if (!come.Pending) return enterFromElsewhere(who);
+      setHalf(who);
+      // Answers which second factor is wanted.
+      await lift(who, {});
+    });
+  }, []);
 
   return (
     <Center mih="100dvh" p="md" component="main">
@@ -108,26 +161,32 @@ export function SignIn() {
               />
             )}
             <Failure error={error} />
-            <TextInput
-              label={t('User name')}
-              name="username"
-              autoComplete="username"
-              required
-              autoFocus
-              value={name}
-              onChange={(e) => setName(e.currentTarget.value)}
-            />
-            <PasswordInput
-              label={t('Password')}
-              name="password"
-              autoComplete={first ? 'new-password' : 'current-password'}
-              required
-              value={password}
-              onChange={(e) => {
-                setPassword(e.currentTarget.value);
-                setFactor(null);
-              }}
-            />
+            {half ? (
+              <Text size="sm">{t('One more step to sign in as {name}', { name: half.username })}</Text>
+            ) : (
+              <>
+                <TextInput
+                  label={t('User name')}
+                  name="username"
+                  autoComplete="username"
+                  required
+                  autoFocus
+                  value={name}
+                  onChange={(e) => setName(e.currentTarget.value)}
+                />
+                <PasswordInput
+                  label={t('Password')}
+                  name="password"
+                  autoComplete={first ? 'new-password' : 'current-password'}
+                  required
+                  value={password}
+                  onChange={(e) => {
+                    setPassword(e.currentTarget.value);
+                    setFactor(null);
+                  }}
+                />
+              </>
+            )}
             {first && (
               <PasswordInput
                 label={t('Password again')}
@@ -159,6 +218,20 @@ export function SignIn() {
               <Button type="submit" loading={busy}>
                 {first ? t('Make administrator') : t('Sign in')}
               </Button>
+            )}
+            {!first && !half && buttons.length > 0 && (
+              <>
+                <Divider label={t('or')} />
+                {buttons.map((source) => (
+                  <Button
+                    key={source.LoginStartURL}
+                    variant="default"
+                    onClick={() => leave(source.LoginStartURL)}
+                  >
+                    {source.DisplayName}
+                  </Button>
+                ))}
+              </>
             )}
           </Stack>
         </form>

@@ -27,7 +27,7 @@ pub(crate) const OBSCURED: &str = "********";
 /// Longest name of an administrator, in bytes.
 const MAX_NAME: usize = 255;
 /// Most administrators on one server, so that the document stays small.
-const MAX_ADMINS: usize = 10_000;
+pub(crate) const MAX_ADMINS: usize = 10_000;
 
 params! {
     /// Parameters of `AdminAddFirstAdminUser`.
@@ -101,8 +101,13 @@ pub(crate) fn change_own<'a>(
         .ok_or_else(ApiError::unauthorised)
 }
 
+/// Whether an administrator can be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
+}
+
 async fn build(app: &App, name: &str, password: &str, organization: &str) -> ApiResult<AllowedAdminUser> {
-    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+    if !is_name(name) {
         return Err(ApiError::bad_request(
             "An administrator's name has 1 to 255 bytes and no control characters",
         ));
@@ -273,6 +278,14 @@ async fn set_properties(app: Arc<App>, caller: Admin, call: Call<SetProperties>)
         && wanted.password != OBSCURED;
     let mut hashed = None;
     if new_password {
+        let config = app.config();
+        let admin = find_admin(&config.admin_users, &caller.name, &caller.organization)
+            .ok_or_else(ApiError::unauthorised)?;
+        if !admin.external_authentication_source.is_empty() {
+            return Err(ApiError::bad_request(
+                "Your password is the other system's that you log in by; change it there",
+            ));
+        }
         if caller.permissions.prevent_change_password && !caller.must_change_password {
             return Err(ApiError::forbidden(
                 "Your permissions do not allow changing the password",
@@ -281,9 +294,6 @@ async fn set_properties(app: Arc<App>, caller: Admin, call: Call<SetProperties>)
         // A session key alone must not be enough to take an account over.
         if caller.session.is_some() {
             let present = call.form.get("Password").unwrap_or_default();
-            let config = app.config();
-            let admin = find_admin(&config.admin_users, &caller.name, &caller.organization)
-                .ok_or_else(ApiError::unauthorised)?;
             throttled(&app, &call.origin, &caller.name, async {
                 if app.passwords.verify(&admin.password, present).await? {
                     return Ok(());

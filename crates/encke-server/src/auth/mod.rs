@@ -13,6 +13,7 @@ pub use throttle::Throttle;
 pub(crate) use throttle::default_protection;
 
 use crate::app::{App, store_error};
+use crate::external_login;
 use crate::origin::Origin;
 use crate::table::{Request, Route};
 use encke_api::account_keys::PASSWORD_FORMAT_ENCKE;
@@ -225,6 +226,7 @@ async fn by_session(
         (SessionKind::Admin, Caller::Admin | Caller::AdminOrUser) => {
             let config = app.config();
             let admin = find_admin(&config.admin_users, &session.name, &session.organization)
+                .filter(|a| external_login::is_known(&config, a))
                 .ok_or_else(ApiError::unauthorised)?;
             check_address(admin, origin)?;
             check_organization(app, &session.organization)?;
@@ -288,23 +290,21 @@ async fn check_password(
     wanted: Caller,
     starts_session: bool,
 ) -> ApiResult<Principal> {
-    // A name that is both an administrator's and a user's is tried in this order.
+    // A name that is both an administrator's and a user's is tried in this order; a directory only knows those names
+    // that are nobody's here.
     let mut tried = false;
+    let mut directories_of = None;
     if matches!(wanted, Caller::Admin | Caller::AdminOrUser) {
         let organization = organization_of_host(app, &origin.host).ok_or_else(ApiError::unauthorised)?;
         let config = app.config();
         if let Some(admin) = find_admin(&config.admin_users, credentials.username, &organization) {
             tried = true;
-            match admin_by_password(app, admin, credentials, origin).await {
+            match admin_by_password(app, admin, credentials, origin, starts_session).await {
                 Err(e) if e.status == 403 && wanted == Caller::AdminOrUser => {}
-                Err(mut e) => {
-                    if let Some(factor) = e.second_factor.as_mut().filter(|_| starts_session) {
-                        factor.session_key = Some(sessions::start_pending(app, admin).await?);
-                    }
-                    return Err(e);
-                }
-                Ok(admin) => return Ok(Principal::Admin(Box::new(admin))),
+                other => return other.map(|a| Principal::Admin(Box::new(a))),
             }
+        } else {
+            directories_of = Some(organization);
         }
     }
     if matches!(wanted, Caller::User | Caller::AdminOrUser)
@@ -314,6 +314,14 @@ async fn check_password(
         return user_by_password(app, &profile, credentials, origin)
             .await
             .map(|u| Principal::User(Box::new(u)));
+    }
+    if let Some(organization) = directories_of {
+        let (name, password) = (credentials.username, credentials.password);
+        if let Some(admin) = external_login::by_directory(app, &organization, name, password).await? {
+            check_organization(app, &organization)?;
+            let admitted = admit(app, &admin, true, credentials, origin, starts_session).await?;
+            return Ok(Principal::Admin(Box::new(admitted)));
+        }
     }
     if !tried {
         // An unknown name takes as long as a wrong password.
@@ -377,15 +385,12 @@ async fn admin_by_password(
     admin: &AllowedAdminUser,
     credentials: &Credentials<'_>,
     origin: &Origin,
+    starts_session: bool,
 ) -> ApiResult<Admin> {
-    let event = |kind| EventDraft {
-        actor: admin.username.clone(),
-        organization: admin.organization_id.clone(),
-        resource: origin.path.clone(),
-        kind,
-        data: Value::Null,
-    };
     let right = match admin.password_format {
+        _ if !admin.external_authentication_source.is_empty() => {
+            external_login::confirms(app, admin, credentials.password).await?
+        }
         PASSWORD_FORMAT_ENCKE => {
             app.passwords
                 .verify(&admin.password, credentials.password)
@@ -402,20 +407,71 @@ async fn admin_by_password(
         }
         _ => false,
     };
+    admit(app, admin, right, credentials, origin, starts_session).await
+}
+
+/// Tells of a log-in, or of one that failed.
+fn announce_log_in(app: &App, admin: &AllowedAdminUser, origin: &Origin, kind: i64) {
+    app.store.announce(|| EventDraft {
+        actor: admin.username.clone(),
+        organization: admin.organization_id.clone(),
+        resource: origin.path.clone(),
+        kind,
+        data: Value::Null,
+    });
+}
+
+/// Lets an administrator in whose password was looked at: where it is right, the address allowed and the second factor
+/// there, if one is needed. If only that is missing, a session may begin to wait for it.
+async fn admit(
+    app: &App,
+    admin: &AllowedAdminUser,
+    right: bool,
+    credentials: &Credentials<'_>,
+    origin: &Origin,
+    starts_session: bool,
+) -> ApiResult<Admin> {
     if !right || check_address(admin, origin).is_err() {
-        app.store.announce(|| event(SEVT_ACCOUNT_ADMIN_LOGIN_FAILED));
+        announce_log_in(app, admin, origin, SEVT_ACCOUNT_ADMIN_LOGIN_FAILED);
         return Err(ApiError::unauthorised());
     }
     if !admin.allow_password_login
-        && let Err(e) = second_factor(app, admin, credentials, origin).await
+        && let Err(mut e) = second_factor(app, admin, credentials, origin).await
     {
         if e.status == 403 {
-            app.store.announce(|| event(SEVT_ACCOUNT_ADMIN_LOGIN_FAILED));
+            announce_log_in(app, admin, origin, SEVT_ACCOUNT_ADMIN_LOGIN_FAILED);
+        }
+        if let Some(factor) = e.second_factor.as_mut().filter(|_| starts_session) {
+            factor.session_key = Some(sessions::start_waiting(app, admin, true).await?);
         }
         return Err(e);
     }
-    app.store.announce(|| event(SEVT_ACCOUNT_ADMIN_LOGIN));
+    announce_log_in(app, admin, origin, SEVT_ACCOUNT_ADMIN_LOGIN);
     Ok(Admin::of(admin, None))
+}
+
+/// Lets an administrator in whom another system sent back to the browser. Answers the key of a session, and whether it
+/// still waits for a second factor.
+///
+/// # Errors
+/// 403 from an address that is not allowed, or when the organization is suspended.
+pub(crate) async fn admit_from_elsewhere(
+    app: &App,
+    admin: &AllowedAdminUser,
+    origin: &Origin,
+    skip_factor: bool,
+) -> ApiResult<(String, bool)> {
+    check_organization(app, &admin.organization_id)?;
+    if check_address(admin, origin).is_err() {
+        announce_log_in(app, admin, origin, SEVT_ACCOUNT_ADMIN_LOGIN_FAILED);
+        return Err(ApiError::unauthorised());
+    }
+    let pending = !admin.allow_password_login && !skip_factor;
+    if !pending {
+        announce_log_in(app, admin, origin, SEVT_ACCOUNT_ADMIN_LOGIN);
+    }
+    let key = sessions::start_waiting(app, admin, pending).await?;
+    Ok((key, pending))
 }
 
 /// How an administrator's one-time codes are told from others'.
@@ -471,13 +527,7 @@ async fn lift(app: &App, session: &StoredSession, form: &Form, origin: &Origin) 
     let check = second_factor(app, admin, &credentials, origin);
     let lifted = throttled(app, origin, &session.name, check).await;
     if matches!(&lifted, Err(e) if e.status == 403) {
-        app.store.announce(|| EventDraft {
-            actor: admin.username.clone(),
-            organization: admin.organization_id.clone(),
-            resource: origin.path.clone(),
-            kind: SEVT_ACCOUNT_ADMIN_LOGIN_FAILED,
-            data: Value::Null,
-        });
+        announce_log_in(app, admin, origin, SEVT_ACCOUNT_ADMIN_LOGIN_FAILED);
     }
     lifted
 }

@@ -44,7 +44,8 @@ impl Passwords {
         })
     }
 
-    fn digest(&self, stored: &str, password: &str) -> [u8; 32] {
+    /// What is remembered instead of a password.
+    pub(crate) fn digest(&self, stored: &str, password: &str) -> [u8; 32] {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
         mac.update(&(stored.len() as u64).to_le_bytes());
         mac.update(stored.as_bytes());

@@ -246,13 +246,13 @@ async fn add(
     Ok(key)
 }
 
-/// Starts a session that waits for its second factor.
+/// Starts a session of an administrator, which may have to wait for its second factor. Answers its key.
 ///
 /// # Errors
 /// 500 when the store fails.
-pub(super) async fn start_pending(app: &App, admin: &AllowedAdminUser) -> ApiResult<String> {
+pub(super) async fn start_waiting(app: &App, admin: &AllowedAdminUser, pending: bool) -> ApiResult<String> {
     let (name, organization) = (&admin.username, &admin.organization_id);
-    add(app, None, SessionKind::Admin, name, organization, true).await
+    add(app, None, SessionKind::Admin, name, organization, pending).await
 }
 
 async fn start(

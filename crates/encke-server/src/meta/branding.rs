@@ -59,6 +59,7 @@ async fn properties(
         hide_news_area: branding.hide_news_area,
         prune_logs_after_days: config.authentication_role.prune_logs_after_days,
         expired_in_seconds: crate::auth::idle_seconds(&app),
+        external_authentication_sources: crate::external_login::displayed(&app, &call.origin.host),
         server_is_empty: config.admin_users.is_empty(),
         cloud_storage_name: branding.cloud_storage_name.clone(),
         admin_hide_pre_built_client_option: branding.admin_hide_pre_built_client_option,

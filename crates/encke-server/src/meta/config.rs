@@ -5,10 +5,11 @@ use super::{resources, service};
 use crate::admins::{OBSCURED, obscured};
 use crate::app::{App, Ending};
 use crate::auth::{Admin, find_admin};
+use crate::external_login;
 use crate::start::DEFAULT_LISTEN;
 use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, Route, done};
-use crate::tls::{self, TlsError};
+use crate::tls;
 use encke_api::account_keys::PASSWORD_FORMAT_ENCKE;
 use encke_api::constants::{MINIMUM_LOG_RETENTION_DAYS, PASSWORD_FORMAT_PLAINTEXT, SEVT_SERVER_UPDATED};
 use encke_api::form::{Json, NoParams};
@@ -60,6 +61,9 @@ fn shown(config: &ServerConfigOptions) -> ServerConfigOptions {
     shown.admin_users = config.admin_users.iter().map(obscured).collect();
     let templates = &mut shown.authentication_role.remote_storage;
     *templates = storage_templates::obscured(templates);
+    shown.listen_addresses = tls::obscured(&config.listen_addresses);
+    let sources = &mut shown.external_admin_user_sources;
+    *sources = external_login::obscured_all(sources);
     for organization in shown.organizations.values_mut() {
         organization.remote_storage = storage_templates::obscured(&organization.remote_storage);
     }
@@ -77,16 +81,22 @@ fn check_listeners(config: &ServerConfigOptions) -> ApiResult<()> {
         )));
     }
     for listener in &config.listen_addresses {
-        tls::check(listener).map_err(|e| match e {
-            TlsError::Unsupported(why) => ApiError::unsupported(why),
-            e => ApiError::bad_request(format!("ListenAddress '{}': {e}", listener.listen_address)),
-        })?;
         if address(&listener.listen_address).is_none() {
             return Err(ApiError::bad_request(format!(
                 "ListenAddress '{}' is not an address such as 127.0.0.1:8060 or :8060",
                 listener.listen_address
             )));
         }
+    }
+    Ok(())
+}
+
+/// Certificates must be there: a server that can not listen could not be corrected over the network.
+fn check_certificates(app: &App, config: &ServerConfigOptions) -> ApiResult<()> {
+    for listener in &config.listen_addresses {
+        tls::check(&app.server_key, listener).map_err(|e| {
+            ApiError::bad_request(format!("ListenAddress '{}': {e}", listener.listen_address))
+        })?;
     }
     Ok(())
 }
@@ -111,6 +121,7 @@ async fn check_free(present: &ServerConfigOptions, wanted: &ServerConfigOptions)
 
 fn check(config: &ServerConfigOptions) -> ApiResult<()> {
     check_listeners(config)?;
+    external_login::check_all(config, &config.external_admin_user_sources)?;
     if config.session_settings.expired_in_seconds > MAX_IDLE {
         return Err(ApiError::bad_request(format!(
             "SessionSettings.ExpiredInSeconds is at most {MAX_IDLE}"
@@ -170,6 +181,16 @@ async fn restore_secrets(
         &present.authentication_role.remote_storage,
         &mut config.authentication_role.remote_storage,
     )?;
+    tls::adopt(
+        &app.server_key,
+        &present.listen_addresses,
+        &mut config.listen_addresses,
+    )?;
+    external_login::adopt_all(
+        app,
+        &present.external_admin_user_sources,
+        &mut config.external_admin_user_sources,
+    )?;
     for (id, organization) in &mut config.organizations {
         let old = present.organizations.get(id);
         let old = old.map_or(&[][..], |o| &o.remote_storage);
@@ -200,6 +221,8 @@ async fn restore_secrets(
         } else if admin.password_format == PASSWORD_FORMAT_PLAINTEXT && !admin.password.is_empty() {
             admin.password = app.passwords.create(&admin.password).await?.0.to_text();
             admin.password_format = PASSWORD_FORMAT_ENCKE;
+        } else if admin.password.is_empty() && !admin.external_authentication_source.is_empty() {
+            // The other system's password counts.
         } else if old.is_none_or(|o| o.password != admin.password) {
             return Err(ApiError::bad_request(format!(
                 "The password of '{}' is neither unchanged nor in clear",
@@ -216,6 +239,7 @@ async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Envelope
     check(&wanted)?;
     check_free(&present, &wanted).await?;
     restore_secrets(&app, &present, &mut wanted).await?;
+    check_certificates(&app, &wanted)?;
     let mut hosts: Vec<String> = Vec::new();
     for organization in wanted.organizations.values_mut() {
         crate::organizations::check_hosts(&mut organization.hosts)?;
@@ -239,13 +263,15 @@ async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Envelope
     }
     let usable = wanted.admin_users.iter().any(|a| {
         a.organization_id.is_empty()
+            // Another system may be out of reach.
+            && a.external_authentication_source.is_empty()
             && (a.allow_password_login
                 || (a.allow_password_and_totp_login && !a.totp_key.is_empty())
                 || (a.allow_password_and_web_authn_login && !a.web_authn_registrations.is_empty()))
     });
     if !usable {
         return Err(ApiError::bad_request(
-            "At least one administrator of the top level must be able to log in",
+            "At least one administrator of the top level must be able to log in with a password of this server",
         ));
     }
     let actor = admin.name.clone();

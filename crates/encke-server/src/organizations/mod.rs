@@ -266,6 +266,9 @@ async fn delete(app: Arc<App>, admin: Admin, call: Call<Delete>) -> ApiResult<En
             .map(removed)
             .collect();
         config.admin_users.retain(|a| a.organization_id != id);
+        config
+            .external_admin_user_sources
+            .retain(|_, s| s.oidc.organization_id != id);
         events.push(event(SEVT_TENANT_REMOVED, &actor, &id, &gone));
         Ok(events)
     })

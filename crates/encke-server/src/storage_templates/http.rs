@@ -39,7 +39,7 @@ pub(super) fn client() -> &'static Client {
 }
 
 /// Whether a text is an http or https address.
-pub(super) fn is_url(text: &str) -> bool {
+pub(crate) fn is_url(text: &str) -> bool {
     (text.starts_with("http://") || text.starts_with("https://"))
         && reqwest::Url::parse(text).is_ok_and(|u| u.has_host())
 }
@@ -63,6 +63,26 @@ pub(super) async fn send(what: &str, request: RequestBuilder) -> Result<(StatusC
         body.extend_from_slice(&part);
     }
     Ok((answer.status(), String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// Sends a request that a protocol's library made, for it to read the answer.
+pub(crate) async fn exchange<B: Into<reqwest::Body>>(
+    request: axum::http::Request<B>,
+) -> Result<axum::http::Response<Vec<u8>>, std::io::Error> {
+    let wrong = |e: reqwest::Error| std::io::Error::other(cause(&e));
+    let request = reqwest::Request::try_from(request).map_err(wrong)?;
+    let mut answer = client().execute(request).await.map_err(wrong)?;
+    let mut body = Vec::new();
+    while let Some(part) = answer.chunk().await.map_err(wrong)? {
+        if body.len() + part.len() > MAX_ANSWER {
+            return Err(std::io::Error::other("its answer is too long"));
+        }
+        body.extend_from_slice(&part);
+    }
+    let mut response = axum::http::Response::new(body);
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    Ok(response)
 }
 
 /// The innermost reason of a failure, without the address.

@@ -4,7 +4,7 @@
 
 mod aws;
 mod custom;
-mod http;
+pub(crate) mod http;
 mod other_role;
 mod provision;
 mod requests;

@@ -39,6 +39,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
             listen: Some(listen),
             data_dir: data_dir.join("server"),
             database: None,
+            acme_directory: encke_server::DEFAULT_ACME_DIRECTORY.into(),
         };
         let server = Server::start(options.clone())
             .await

@@ -95,6 +95,22 @@ fn prepare(data_dir: &Path) {
     });
 }
 
+/// A directory that is not there.
+fn log_in_source(organization: &str) -> Value {
+    json!({
+        "Type": "ldap", "Description": CANARY, "NewUserPermissions": {},
+        "LDAP": {
+            "Hostname": "127.0.0.1", "Port": 9, "SecurityMethod": "plain", "AcceptInvalidSSL": false,
+            "FallbackServers": [], "BindUser": "", "BindPassword": "", "SearchDN": "dc=example,dc=com",
+            "SearchFilter": "(uid=%{USER})",
+        },
+        "OIDC": {
+            "DisplayName": "", "OrganizationID": organization, "Provider": "", "ClientID": "",
+            "ClientSecret": "", "SkipMFA": false,
+        },
+    })
+}
+
 impl World {
     /// People and tenants; a device with a vault and a finished backup when asked.
     pub fn start(with_device: bool) -> Self {
@@ -205,6 +221,14 @@ impl World {
             "template-top-58"
         };
         self.keep_template(organization, id);
+        let source = if north { "source-north-46" } else { "source-top-64" };
+        let wanted = log_in_source(organization).to_string();
+        self.must(
+            "external-auth-sources/new",
+            &[("SourceID", source), ("Source", &wanted)],
+        );
+        self.facts
+            .insert(if north { "north log-in" } else { "log-in" }, source.into());
         self.facts
             .insert(if north { "north provider" } else { "provider" }, id.into());
         let id = if north { "quota-north-31" } else { "quota-top-72" };
@@ -454,6 +478,13 @@ impl World {
             "TargetID" => self.connection(),
             "TargetDevice" => fact("device"),
             "NewsItem" => fact("news"),
+            _ if path.contains("external-auth-sources/") => match p.name {
+                "SourceID" if path.ends_with("new") => "source-new-81".into(),
+                "SourceID" => fact("log-in"),
+                "Source" => log_in_source(if north { NORTH } else { "" }).to_string(),
+                "TestUser" | "TestPassword" => return None,
+                _ => return self.by_type(e, p, &kind),
+            },
             _ if path.starts_with("/api/encke/v1/reports/") => return self.of_reports(e, p, &kind, north),
             "SourceID" if e.caller == Caller::User => fact("other item"),
             "Destination" | "DestinationID" | "DestinationId" => fact("vault"),

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 pub mod authenticator;
 pub mod device;
+pub mod directory;
 pub mod mariadb;
 pub mod postgres;
 pub mod services;
@@ -46,6 +47,9 @@ pub fn http() -> ureq::Agent {
         .into()
 }
 
+/// File beside a server's data folder with the certificates that it believes, where a test puts one.
+pub const TRUSTED: &str = "trusted.pem";
+
 /// A free port of the loopback address.
 const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -70,6 +74,10 @@ fn launch(data_dir: &Path, log: &Path, disk: Option<u32>, listen: &str) -> (Chil
     }
     if let Ok(text) = std::fs::read_to_string(data_dir.with_file_name(ENVIRONMENT)) {
         command.envs(text.lines().filter_map(|line| line.split_once('=')));
+    }
+    let trusted = data_dir.with_file_name(TRUSTED);
+    if trusted.exists() {
+        command.env("SSL_CERT_FILE", trusted);
     }
     let mut child = command
         .args(["serve", "--listen", listen, "--data-dir"])

@@ -36,9 +36,12 @@ impl Service {
     }
 
     fn start_script(script: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(python())
-            .arg(script)
-            .args(arguments)
+        Self::run(Command::new(python()).arg(script).args(arguments))
+    }
+
+    /// Runs a program that tells its address in a line of JSON.
+    fn run(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -216,6 +219,16 @@ impl Service {
             .unwrap();
         assert!(made.status.success(), "{made:?}");
         service
+    }
+
+    /// An OpenID Connect provider with one client, which sends browsers back to `redirect`. The claims of its accounts
+    /// stand in a JSON file, by name, and are read anew for each question; any password is right.
+    pub fn oidc(accounts: &Path, client: (&str, &str), redirect: &str) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/oidc.mjs");
+        let modules = python().parent().unwrap().join("../node_modules");
+        let mut command = Command::new("node");
+        command.arg(script).arg(modules).arg(accounts);
+        Self::run(command.args([client.0, client.1, redirect]))
     }
 
     /// The key of a user of the S3 service (or of B2): `owner` may everything, `half` may not give policies or make buckets.

@@ -3,7 +3,7 @@ import { Button, Group, Stack, Tabs, Text } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import { call } from '../../api/client';
-import { configQuery, saveConfig, useTopLevel } from '../../api/queries';
+import { accountQuery, configQuery, saveConfig, useTopLevel } from '../../api/queries';
 import type { BrandingOptions, ServerConfig } from '../../api/types';
 import { BrandingForm } from '../../components/BrandingForm';
 import { DangerButton } from '../../components/Danger';
@@ -329,7 +329,6 @@ function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
       {tab === 'roles' && <Roles {...part} />}
       {tab === 'mail' && <Mail {...part} />}
       {tab === 'webhooks' && <Webhooks {...part} />}
-      {tab === 'login' && <ExternalLogin {...part} />}
       {tab === 'copies' && <SelfBackup {...part} changed={changed} />}
       {tab === 'branding' && (
         <Section
@@ -362,6 +361,22 @@ function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
 
 /** What a tenant's administrator may set. */
 function TenantForms() {
+  const account = useQuery(accountQuery());
+  const may = account.data?.Permissions;
+  return (
+    <Stack gap="xl" maw={980}>
+      {may?.AllowEditBranding && <TenantBranding />}
+      {may?.AllowEditExternalAuthSources && <ExternalLogin />}
+      {may && !may.AllowEditBranding && !may.AllowEditExternalAuthSources && (
+        <Text size="sm" c="dimmed">
+          {t('Your permissions do not allow changing settings.')}
+        </Text>
+      )}
+    </Stack>
+  );
+}
+
+function TenantBranding() {
   const client = useQueryClient();
   const branding = useQuery({
     queryKey: ['branding-config'],
@@ -446,9 +461,11 @@ export function Settings() {
   const tab = tabs.some(([key]) => key === wanted) ? wanted : 'general';
   return (
     <Page title={t('Settings')}>
-      <Text size="sm" c="dimmed">
-        {t('The server starts anew when these are saved; devices connect again by themselves.')}
-      </Text>
+      {tab !== 'login' && (
+        <Text size="sm" c="dimmed">
+          {t('The server starts anew when these are saved; devices connect again by themselves.')}
+        </Text>
+      )}
       <Tabs value={tab} onChange={(next) => next && navigate({ to: '.', search: { tab: next } })}>
         <Tabs.List className="tabs" mb="md">
           {tabs.map(([key, label]) => (
@@ -459,7 +476,14 @@ export function Settings() {
         </Tabs.List>
         {tabs.map(([key]) => (
           <Tabs.Panel key={key} value={key}>
-            {key === tab && <Loaded query={config}>{(data) => <Forms config={data} tab={tab} />}</Loaded>}
+            {key === tab &&
+              (tab === 'login' ? (
+                <Stack gap="xl" maw={980}>
+                  <ExternalLogin />
+                </Stack>
+              ) : (
+                <Loaded query={config}>{(data) => <Forms config={data} tab={tab} />}</Loaded>
+              ))}
           </Tabs.Panel>
         ))}
       </Tabs>
