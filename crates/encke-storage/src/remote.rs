@@ -130,7 +130,7 @@ impl RemoteShell {
         drop(running.take_input());
         let (mut output, mut complaints) = (Vec::new(), Vec::new());
         loop {
-            match running.next() {
+            match running.next_piece() {
                 Piece::Output(bytes) if output.len() + bytes.len() > MAX_OUTPUT => {
                     return Err(StorageError::Other(format!(
                         "the command writes more than {MAX_OUTPUT} bytes"
@@ -212,7 +212,7 @@ impl RemoteShell {
 
 impl RemoteCommand {
     /// The next piece; waits for it. After the end there is nothing but the loss of the connection.
-    pub fn next(&mut self) -> Piece {
+    pub fn next_piece(&mut self) -> Piece {
         self.pieces.blocking_recv().unwrap_or_else(|| {
             Piece::Ended(Err(StorageError::Unreachable(
                 "the SSH connection ended, or the command was stopped".into(),

@@ -204,9 +204,8 @@ fn users_calls_to_devices_answer_as_administrators_do() {
     let theirs = as_user(&server, "/api/v1/user/web/request-filesystem-objects", &fields);
     assert_eq!(theirs["StoredObjects"][0]["name"], "letter", "{theirs}");
     // Another account's device is nobody's.
-    for fields in [[("TargetUser", "eve"), ("TargetPassword", "eve-password")]] {
-        assert_eq!(server.call("/api/v1/admin/add-user", &fields)["Status"], 200);
-    }
+    let fields = [("TargetUser", "eve"), ("TargetPassword", "eve-password")];
+    assert_eq!(server.call("/api/v1/admin/add-user", &fields)["Status"], 200);
     let eve = server.post(
         "/api/v1/user/web/dispatcher/run-backup",
         &[

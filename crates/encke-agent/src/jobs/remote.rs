@@ -51,7 +51,7 @@ impl RemoteOutput {
 impl Read for RemoteOutput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() && !self.has_ended {
-            match self.command.next() {
+            match self.command.next_piece() {
                 Piece::Output(bytes) => self.rest = bytes,
                 Piece::Complaint(line) => tell(&self.job, &line),
                 Piece::Ended(_) if self.job.cancel.is_cancelled() => {
@@ -102,7 +102,7 @@ pub(super) fn feed(
             }
         });
         let status = loop {
-            match running.next() {
+            match running.next_piece() {
                 Piece::Output(bytes) => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
                     text.lines().filter(|l| !l.is_empty()).for_each(|l| tell(job, l));
