@@ -2,12 +2,14 @@
 
 use crate::Agent;
 use crate::error::{AgentError, AgentResult};
+use crate::items::DISKS_FILE;
 use crate::jobs::{ENGINE_TAG, SOURCE_TAG};
+use crate::proxmox::MACHINES_FILE;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use encke_api::live::FilePart;
+use encke_api::live::{FilePart, Noted};
 use encke_api::types::{StoredObject, VaultSnapshot};
-use encke_repo::{FileReader, Id, Node, NodeType};
+use encke_repo::{FileReader, Id, Node, NodeType, RepoError};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -170,6 +172,27 @@ pub(crate) fn read_file(
         size: file.size(),
         data: STANDARD.encode(data),
     })
+}
+
+/// What was noted about disks or machines when they were saved.
+pub(crate) fn notes(agent: &Agent, of: Noted, destination: &str, snapshot: &str) -> AgentResult<Value> {
+    consent(agent)?;
+    let (file, what) = match of {
+        Noted::Disks => (DISKS_FILE, "disks"),
+        Noted::Machines => (MACHINES_FILE, "virtual machines"),
+    };
+    let repo = agent.vaults.open(agent, destination)?;
+    repo.load_index()?;
+    let found = repo.node_at(&repo.snapshot(snapshot)?, &Path::new("/").join(file));
+    let node = found.map_err(|e| match e {
+        RepoError::NotFound(_) => {
+            AgentError::Invalid(format!("the snapshot is not of an item that saves {what}"))
+        }
+        e => e.into(),
+    })?;
+    let mut text = Vec::new();
+    repo.dump(&node, &mut text)?;
+    serde_json::from_slice(&text).map_err(|e| AgentError::Invalid(format!("{file} can not be read: {e}")))
 }
 
 pub(crate) fn filesystem(agent: &Agent, path: &str) -> AgentResult<Value> {

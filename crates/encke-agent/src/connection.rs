@@ -472,6 +472,18 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
             })
             .await
         }
+        Request::BrowseProxmox { connection, question } => {
+            blocking(agent, move |a| {
+                browse::consent(a)?;
+                crate::proxmox::browse(&connection, &question)
+            })
+            .await
+        }
+        Request::SnapshotNotes {
+            of,
+            destination,
+            snapshot,
+        } => blocking(agent, move |a| browse::notes(a, of, &destination, &snapshot)).await,
         Request::Stop => leave(agent, None).await,
         Request::ForgetLogin => leave(agent, Some(Farewell::ForgetLogin)).await,
         Request::Uninstall { remove_settings } => {

@@ -5,17 +5,20 @@
 //! Passwords go to the tools in a file that only this user may read, or in their environment, never in their arguments.
 
 use crate::error::{AgentError, AgentResult};
+use crate::proxmox::{ssh_place, unreached};
+use crate::tools::{lines, tool};
 use encke_api::types::{MongoDBConnection, MySQLConnection, RestoreJobAdvancedOptions, SourceConfig};
+use encke_storage::{Forward, RemoteShell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// The engine of PostgreSQL items. The published API has none.
 pub(crate) const ENGINE_POSTGRESQL: &str = "encke/postgresql";
+/// Where a MongoDB server listens as a rule.
+const MONGO_PORT: u16 = 27_017;
 /// Schemas of MySQL that are made by the server itself.
 const MYSQL_OWN: [&str; 3] = ["information_schema", "performance_schema", "sys"];
-/// Longest complaint of a tool that is passed on, in bytes.
-const MAX_COMPLAINT: usize = 2000;
 
 /// One stream of a dump.
 pub(crate) struct Dump {
@@ -25,12 +28,15 @@ pub(crate) struct Dump {
     pub command: Command,
 }
 
-/// A dump, and the files its commands need while they run.
+/// Something that is undone when it is dropped: a file with a password, a tunnel.
+pub(crate) type Held = Box<dyn Send>;
+
+/// A dump, and what its commands need while they run.
 pub(crate) struct Dumps {
     /// In the order of their names.
     pub streams: Vec<Dump>,
-    /// Removed when this is dropped.
-    pub files: Vec<Secret>,
+    /// What the commands need while they run; undone when this is dropped.
+    pub held: Vec<Held>,
 }
 
 /// A file with a password, gone when this is dropped.
@@ -101,40 +107,6 @@ fn file_name(database: &str, ending: &str) -> String {
         }
     }
     out + ending
-}
-
-/// The first of some programs that the system has.
-fn tool(own: &str, names: &[&str]) -> AgentResult<PathBuf> {
-    if !own.is_empty() {
-        return Ok(own.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let all = names.iter().flat_map(|n| folders.iter().map(move |f| f.join(n)));
-    all.into_iter().find(|p| p.is_file()).ok_or_else(|| {
-        AgentError::Invalid(format!(
-            "none of the programs {} is installed on the device",
-            names.join(", ")
-        ))
-    })
-}
-
-/// Runs a tool to its end; the lines it writes.
-fn lines(mut command: Command) -> AgentResult<Vec<String>> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let ended = command.stdin(Stdio::null()).output();
-    let ended = ended.map_err(|e| AgentError::Invalid(format!("{program} can not be run: {e}")))?;
-    if !ended.status.success() {
-        let shown = ended.stderr.get(..MAX_COMPLAINT).unwrap_or(&ended.stderr);
-        let complaint = String::from_utf8_lossy(shown).trim().to_string();
-        return Err(AgentError::Invalid(format!("{program}: {complaint}")));
-    }
-    let text = String::from_utf8_lossy(&ended.stdout);
-    Ok(text
-        .lines()
-        .filter(|l| !l.is_empty())
-        .map(str::to_string)
-        .collect())
 }
 
 /// A value in an option file of MySQL.
@@ -235,7 +207,7 @@ pub(crate) fn mysql(folder: &Path, source: &SourceConfig) -> AgentResult<Dumps> 
     });
     Ok(Dumps {
         streams: streams.collect(),
-        files: vec![options],
+        held: vec![Box::new(options)],
     })
 }
 
@@ -309,7 +281,7 @@ pub(crate) fn postgres(source: &SourceConfig) -> AgentResult<Dumps> {
     streams.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Dumps {
         streams,
-        files: Vec::new(),
+        held: Vec::new(),
     })
 }
 
@@ -356,19 +328,34 @@ fn mongo_arguments(c: &MongoDBConnection) -> Vec<String> {
     out
 }
 
-fn check_mongo(c: &MongoDBConnection) -> AgentResult<()> {
-    if c.use_ssh {
-        return Err(AgentError::Unsupported("MongoDB through an SSH tunnel".into()));
+/// How a server is reached from here, and the tunnel to it where there has to be one.
+fn mongo_reached(c: &MongoDBConnection) -> AgentResult<(MongoDBConnection, Option<Forward>)> {
+    let mut here = c.clone();
+    if !c.use_ssh {
+        return Ok((here, None));
     }
-    Ok(())
+    if c.use_replica {
+        return Err(AgentError::Unsupported(
+            "a MongoDB replica set through an SSH tunnel: its members name each other by addresses of their own".into(),
+        ));
+    }
+    let port = match c.port {
+        0 => MONGO_PORT,
+        port => u16::try_from(port).map_err(|_| AgentError::Invalid(format!("{port} is no port")))?,
+    };
+    let shell = RemoteShell::connect(ssh_place(&c.ssh_connection)?).map_err(unreached)?;
+    let tunnel = shell.forward(&c.server, port).map_err(unreached)?;
+    here.server = "127.0.0.1".into();
+    here.port = tunnel.port().into();
+    Ok((here, Some(tunnel)))
 }
 
 /// Dumps of a MongoDB item, as one archive that `mongorestore --archive` reads.
 pub(crate) fn mongodb(folder: &Path, source: &SourceConfig) -> AgentResult<Dumps> {
     let connection: MongoDBConnection = serde_json::from_str(&property(source, "CONNECTION"))
         .map_err(|e| AgentError::Invalid(format!("the item's CONNECTION can not be read: {e}")))?;
-    check_mongo(&connection)?;
     let program = tool(&connection.mongodump_path, &["mongodump"])?;
+    let (connection, tunnel) = mongo_reached(&connection)?;
     let choice = Choice::of(source)?;
     // YAML takes a JSON text as it is.
     let secret = |key: &str, value: &str| {
@@ -400,16 +387,15 @@ pub(crate) fn mongodb(folder: &Path, source: &SourceConfig) -> AgentResult<Dumps
     } else {
         choice.named.iter().map(|n| archive(Some(n))).collect()
     };
-    Ok(Dumps {
-        streams,
-        files: vec![config],
-    })
+    let mut held: Vec<Held> = vec![Box::new(config)];
+    held.extend(tunnel.map(|t| Box::new(t) as Held));
+    Ok(Dumps { streams, held })
 }
 
 /// The databases of a MongoDB server, asked by its shell.
 pub(crate) fn browse_mongodb(c: &MongoDBConnection) -> AgentResult<Vec<String>> {
-    check_mongo(c)?;
     let program = tool(&c.mongo_shell_path, &["mongosh", "mongo"])?;
+    let (c, _tunnel) = mongo_reached(c)?;
     let server = if c.use_replica {
         format!(
             "mongodb://{}/?replicaSet={}",
@@ -417,13 +403,27 @@ pub(crate) fn browse_mongodb(c: &MongoDBConnection) -> AgentResult<Vec<String>> 
             c.replica_name
         )
     } else {
-        let port = if c.port > 0 { c.port } else { 27_017 };
+        let port = if c.port > 0 { c.port } else { MONGO_PORT.into() };
         format!("mongodb://{}:{port}/", c.server)
     };
     let mut command = Command::new(program);
     command.args([server.as_str(), "--quiet"]);
     if c.use_ssl {
         command.arg("--tls");
+        for (option, file) in [
+            ("--tlsCertificateKeyFile", &c.client_sslpem_path),
+            ("--tlsCAFile", &c.server_sslpem_path),
+        ] {
+            if !file.is_empty() {
+                command.args([option, file]);
+            }
+        }
+        if c.allow_invalid_certificate {
+            command.arg("--tlsAllowInvalidCertificates");
+        }
+        if c.allow_invalid_hostname {
+            command.arg("--tlsAllowInvalidHostnames");
+        }
     }
     // The password is read from the environment by the script itself: arguments can be seen by everybody.
     command.env(

@@ -1,12 +1,13 @@
 //! What a Protected Item means on this device (reference, section 12).
 
-use crate::databases::{self, Dumps, ENGINE_POSTGRESQL, Secret};
+use crate::databases::{self, Dumps, ENGINE_POSTGRESQL, Held};
 use crate::error::{AgentError, AgentResult};
+use crate::jobs::SNAPSHOT_PREFIX;
 use crate::jobs::streams::{Origin, Stream};
 use crate::patterns::Patterns;
 use encke_api::constants::{
-    ENGINE_BUILTIN_FILE, ENGINE_BUILTIN_MONGODB, ENGINE_BUILTIN_MYSQL, ENGINE_BUILTIN_STDOUT,
-    ENGINE_BUILTIN_WINDISK, OS_ANY, OS_ONLY_LINUX,
+    ENGINE_BUILTIN_FILE, ENGINE_BUILTIN_MONGODB, ENGINE_BUILTIN_MYSQL, ENGINE_BUILTIN_PROXMOX,
+    ENGINE_BUILTIN_STDOUT, ENGINE_BUILTIN_WINDISK, OS_ANY, OS_ONLY_LINUX,
 };
 use encke_api::types::{ExtraFileExclusion, SourceConfig, SourceIncludePattern};
 use encke_repo::Exclude;
@@ -22,11 +23,15 @@ pub(crate) enum Item {
         paths: Vec<PathBuf>,
         exclude: Exclude,
         rescan: bool,
+        /// Whether to read from snapshots of the file systems.
+        freeze: bool,
     },
     Streams {
         streams: Vec<Stream>,
         /// Kept while the streams are read.
-        secrets: Vec<Secret>,
+        held: Vec<Held>,
+        /// What is not as the item says; each is a warning.
+        notes: Vec<String>,
     },
 }
 
@@ -53,7 +58,8 @@ pub(crate) fn read(
         };
         Ok(Item::Streams {
             streams: dumps.streams.into_iter().map(stream).collect(),
-            secrets: dumps.files,
+            held: dumps.held,
+            notes: Vec::new(),
         })
     };
     match source.engine.as_str() {
@@ -63,6 +69,14 @@ pub(crate) fn read(
         ENGINE_BUILTIN_MONGODB => dumps(databases::mongodb(data_dir, source)?),
         ENGINE_POSTGRESQL => dumps(databases::postgres(source)?),
         ENGINE_BUILTIN_WINDISK => images(source),
+        ENGINE_BUILTIN_PROXMOX => {
+            let (streams, notes) = crate::proxmox::item(source)?;
+            Ok(Item::Streams {
+                streams,
+                held: Vec::new(),
+                notes,
+            })
+        }
         other => Err(AgentError::Unsupported(format!(
             "Protected Items of type {other}"
         ))),
@@ -106,7 +120,8 @@ fn images(source: &SourceConfig) -> AgentResult<Item> {
     });
     Ok(Item::Streams {
         streams,
-        secrets: Vec::new(),
+        held: Vec::new(),
+        notes: Vec::new(),
     })
 }
 
@@ -147,7 +162,10 @@ fn files(source: &SourceConfig, mandatory: &[ExtraFileExclusion]) -> AgentResult
     let exclude = Patterns::new(&globs, &regexes)?;
     let plain: Vec<PathBuf> = values(source, "INCLUDE").into_iter().map(PathBuf::from).collect();
     let left_out = move |path: &Path, is_dir: bool| {
-        if BUILT_IN.iter().any(|b| path == Path::new(b)) {
+        let name = path.file_name().unwrap_or_default();
+        if BUILT_IN.iter().any(|b| path == Path::new(b))
+            || (is_dir && name.as_encoded_bytes().starts_with(SNAPSHOT_PREFIX.as_bytes()))
+        {
             return true;
         }
         let text = path.to_string_lossy();
@@ -166,11 +184,12 @@ fn files(source: &SourceConfig, mandatory: &[ExtraFileExclusion]) -> AgentResult
     };
     paths.sort();
     paths.dedup();
-    let rescan = source.engine_props.contains_key("RESCAN_UNCHANGED");
+    let has = |key: &str| source.engine_props.contains_key(key);
     Ok(Item::Files {
         paths,
         exclude: Arc::new(left_out),
-        rescan,
+        rescan: has("RESCAN_UNCHANGED"),
+        freeze: has("USE_SNAPSHOT"),
     })
 }
 
@@ -206,6 +225,7 @@ fn output(source: &SourceConfig) -> AgentResult<Item> {
     }
     Ok(Item::Streams {
         streams,
-        secrets: Vec::new(),
+        held: Vec::new(),
+        notes: Vec::new(),
     })
 }

@@ -15,6 +15,7 @@ mod jobs;
 mod lobby;
 mod patterns;
 mod profile_cache;
+mod proxmox;
 mod register;
 mod sandbox;
 pub mod schedule;
@@ -23,6 +24,7 @@ mod search;
 mod settings;
 mod spool;
 mod throttle;
+mod tools;
 mod vaults;
 
 pub use error::{AgentError, AgentResult};
@@ -100,6 +102,7 @@ impl Agent {
     pub async fn run(data_dir: &Path, stopping: CancellationToken) -> AgentResult<()> {
         let settings = Settings::load(data_dir)?;
         let _only = settings::lock(data_dir)?;
+        jobs::clear_snapshots(data_dir);
         let spool = Spool::open(&data_dir.join("spool.db"))?;
         // Jobs of a process that died: nobody will ever finish them.
         let mut died = spool.end_jobs_of_dead_process()?;

@@ -356,6 +356,22 @@ pub enum Request {
         /// How to log in.
         connection: Box<crate::types::MongoDBConnection>,
     },
+    /// What a host of Proxmox has: arrays of `PVEVM`, of names, of `PVEStorageName`.
+    BrowseProxmox {
+        /// How to log in.
+        connection: Box<crate::types::SSHConnection>,
+        /// What to list.
+        question: ProxmoxQuestion,
+    },
+    /// What a snapshot notes about what it holds.
+    SnapshotNotes {
+        /// About what.
+        of: Noted,
+        /// Key in `Destinations`.
+        destination: String,
+        /// Snapshot id.
+        snapshot: String,
+    },
     /// End the device's process; nobody starts it again by itself. No body.
     Stop,
     /// Forget the account and end the process: somebody has to register the device again. No body.
@@ -375,6 +391,31 @@ pub enum Request {
         password: String,
         /// Six digits, where the account asks for them.
         totp: String,
+    },
+}
+
+/// What snapshots of some items hold notes about.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Noted {
+    /// Disks that were saved: array of `DiskDrive`.
+    Disks,
+    /// Virtual machines that were saved: array of `PVEVM`.
+    Machines,
+}
+
+/// What is asked about a host of Proxmox.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum ProxmoxQuestion {
+    /// The machines of its cluster.
+    Machines,
+    /// The cluster's nodes.
+    Nodes,
+    /// Where disks of machines can lie.
+    Storage {
+        /// On this node; on any if empty.
+        node: String,
     },
 }
 

@@ -44,7 +44,7 @@ pub mod retention;
 mod snapshot;
 mod trees;
 
-pub use archive::{BackupOptions, BackupSummary, Exclude, OpenStream};
+pub use archive::{BackupOptions, BackupSummary, Exclude, Frozen, OpenStream};
 pub use check::{CheckOptions, CheckReport, Sample};
 pub use error::{RepoError, RepoResult};
 pub use find::Hit;

@@ -21,15 +21,10 @@ fn reason(area: &str, path: &str) -> &'static str {
     if path == "/api/v1/admin/convert-storage-role" {
         return "the Storage Role keeps its buckets on its own disk, so there is no S3 service behind them to convert a vault to";
     }
-    const DEVICE: [(&str, &str); 9] = [
+    const DEVICE: [(&str, &str); 6] = [
         ("office", "Microsoft 365 is not backed up"),
         ("email-preview", "mailboxes are not backed up"),
         ("vmware", "virtual machines of VMware are not backed up yet"),
-        ("proxmox", "virtual machines of Proxmox are not backed up yet"),
-        (
-            "browse-virtual-machines",
-            "virtual machines are not backed up yet",
-        ),
         (
             "import",
             "there is no other product on Linux that settings could be imported from",
@@ -41,10 +36,6 @@ fn reason(area: &str, path: &str) -> &'static str {
         (
             "update-software",
             "devices do not update themselves yet; the system's package tools or a new installation do",
-        ),
-        (
-            "windisk-snapshot",
-            "the disks of an image stand in its file disks.json, which can be restored",
         ),
     ];
     const WINDOWS: [&str; 4] = ["exchange-edb", "hyperv", "mssql", "vss-aaw"];

@@ -87,7 +87,7 @@ impl Session {
 }
 
 /// Looks at the server's key.
-struct Checker {
+pub(crate) struct Checker {
     host: String,
     port: u16,
     known_hosts: KnownHosts,
@@ -151,11 +151,10 @@ fn broken(place: &str, e: &std::io::Error) -> StorageError {
     }
 }
 
-async fn log_in(ssh: &mut client::Handle<Checker>, place: &SftpPlace) -> StorageResult<bool> {
+async fn log_in(ssh: &mut client::Handle<Checker>, user: &str, login: &Login) -> StorageResult<bool> {
     let lost = |e: russh::Error| StorageError::Unreachable(e.to_string());
-    let keys = match &place.login {
+    let keys = match login {
         Login::Password(password) => {
-            let user = place.user.as_str();
             let first = ssh.authenticate_password(user, password).await.map_err(lost)?;
             if first.success() {
                 return Ok(true);
@@ -189,7 +188,7 @@ async fn log_in(ssh: &mut client::Handle<Checker>, place: &SftpPlace) -> Storage
     let hash = ssh.best_supported_rsa_hash().await.map_err(lost)?.flatten();
     for key in keys {
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-        let answer = ssh.authenticate_publickey(&place.user, key).await.map_err(lost)?;
+        let answer = ssh.authenticate_publickey(user, key).await.map_err(lost)?;
         if matches!(answer, AuthResult::Success) {
             return Ok(true);
         }
@@ -197,7 +196,13 @@ async fn log_in(ssh: &mut client::Handle<Checker>, place: &SftpPlace) -> Storage
     Ok(false)
 }
 
-async fn connect(place: &SftpPlace, host: &str, port: u16) -> StorageResult<Session> {
+/// Connects to an SSH server and logs in; then `then` opens what is wanted of it.
+pub(crate) async fn connect_to<T, F: Future<Output = StorageResult<T>>>(
+    (host, port): (&str, u16),
+    (user, login): (&str, &Login),
+    known_hosts: &KnownHosts,
+    then: impl FnOnce(client::Handle<Checker>) -> F,
+) -> StorageResult<T> {
     let config = client::Config {
         keepalive_interval: Some(ALIVE),
         nodelay: true,
@@ -207,7 +212,7 @@ async fn connect(place: &SftpPlace, host: &str, port: u16) -> StorageResult<Sess
     let checker = Checker {
         host: host.to_string(),
         port,
-        known_hosts: place.known_hosts.clone(),
+        known_hosts: known_hosts.clone(),
         refused: refused.clone(),
     };
     let lost = |e: russh::Error| match refused.get() {
@@ -218,9 +223,24 @@ async fn connect(place: &SftpPlace, host: &str, port: u16) -> StorageResult<Sess
         let mut ssh = client::connect(Arc::new(config), (host, port), checker)
             .await
             .map_err(lost)?;
-        if !log_in(&mut ssh, place).await? {
+        if !log_in(&mut ssh, user, login).await? {
             return Err(StorageError::Unauthorised);
         }
+        then(ssh).await
+    };
+    match tokio::time::timeout(CONNECT, connecting).await {
+        Ok(connected) => connected,
+        Err(_) => Err(StorageError::Unreachable(format!(
+            "{host}:{port}: no answer within {} seconds",
+            CONNECT.as_secs()
+        ))),
+    }
+}
+
+async fn connect(place: &SftpPlace, host: &str, port: u16) -> StorageResult<Session> {
+    let lost = |e: russh::Error| StorageError::Unreachable(format!("{host}:{port}: {e}"));
+    let login = (place.user.as_str(), &place.login);
+    connect_to((host, port), login, &place.known_hosts, |ssh| async move {
         let channel = ssh.channel_open_session().await.map_err(lost)?;
         channel.request_subsystem(true, "sftp").await.map_err(lost)?;
         let config = Config {
@@ -231,13 +251,33 @@ async fn connect(place: &SftpPlace, host: &str, port: u16) -> StorageResult<Sess
             .await
             .map_err(|e| error(host, &e))?;
         Ok(Session { sftp, ssh })
+    })
+    .await
+}
+
+/// The host and port of a server's address.
+pub(crate) fn host_and_port(server: &str) -> StorageResult<(String, u16)> {
+    // An address of IP version 6 with a port has brackets.
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            let port = port
+                .parse()
+                .map_err(|_| StorageError::Invalid(format!("'{port}' of '{server}' is no port")))?;
+            (host, port)
+        }
+        _ => (server, PORT),
     };
-    match tokio::time::timeout(CONNECT, connecting).await {
-        Ok(connected) => connected,
-        Err(_) => Err(StorageError::Unreachable(format!(
-            "{host}:{port}: no answer within {} seconds",
-            CONNECT.as_secs()
-        ))),
+    Ok((
+        host.trim_start_matches('[').trim_end_matches(']').to_string(),
+        port,
+    ))
+}
+
+/// Refuses a key that can not be used.
+pub(crate) fn check_login(login: &Login) -> StorageResult<()> {
+    match login {
+        Login::Key(text) => read_key(text).map(drop),
+        _ => Ok(()),
     }
 }
 
@@ -308,23 +348,11 @@ impl Sftp {
     /// # Errors
     /// Settings that can not be right.
     pub fn new(place: SftpPlace) -> StorageResult<Self> {
-        // An address of IP version 6 with a port has brackets.
-        let (host, port) = match place.server.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                let port = port.parse().map_err(|_| {
-                    StorageError::Invalid(format!("'{port}' of '{}' is no port", place.server))
-                })?;
-                (host, port)
-            }
-            _ => (place.server.as_str(), PORT),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_string();
+        let (host, port) = host_and_port(&place.server)?;
         if host.is_empty() || place.user.is_empty() {
             return Err(StorageError::Invalid("the SFTP server or user is missing".into()));
         }
-        if let Login::Key(text) = &place.login {
-            read_key(text)?;
-        }
+        check_login(&place.login)?;
         Ok(Self {
             place: Arc::new(place),
             host,

@@ -36,6 +36,8 @@ const PASSWORD: &str = "fleet-password";
 const AT_ONCE: usize = 256;
 /// Jobs that report progress at once.
 const REPORTING: usize = 100;
+/// Seconds for which they do.
+const BEATS: u64 = 20;
 /// Devices with a job that ends while the server is away.
 const ENDING: usize = 1000;
 /// Calls to devices whose round trip is measured.
@@ -278,6 +280,50 @@ impl Device {
     }
 }
 
+/// How devices are called.
+#[derive(Clone)]
+struct Asking {
+    url: String,
+    session: String,
+    targets: Arc<Vec<String>>,
+}
+
+impl Asking {
+    /// Four threads call devices, each so many times with a pause between; the round trips' seconds.
+    async fn run(&self, calls: usize, pause: Duration) -> Vec<f64> {
+        let workers: Vec<_> = (0..4)
+            .map(|w| {
+                let asking = self.clone();
+                std::thread::spawn(move || asking.work(w, calls, pause))
+            })
+            .collect();
+        let join = move || workers.into_iter().flat_map(|w| w.join().unwrap()).collect();
+        tokio::task::spawn_blocking(join).await.unwrap()
+    }
+
+    fn work(&self, worker: usize, calls: usize, pause: Duration) -> Vec<f64> {
+        let http = ureq::Agent::new_with_defaults();
+        let mut times = Vec::new();
+        for n in 0..calls {
+            let target = &self.targets[(n * 7919 + worker * 104_729) % self.targets.len()];
+            let began = Instant::now();
+            let fields = [
+                ("Username", "admin"),
+                ("AuthType", "SessionKey"),
+                ("SessionKey", &self.session),
+                ("TargetID", target),
+                ("Path", "/"),
+            ];
+            let mut answer = http.post(&self.url).send_form(fields).unwrap();
+            let text = answer.body_mut().read_to_string().unwrap();
+            times.push(began.elapsed().as_secs_f64());
+            assert!(text.contains("letter.txt"), "{text}");
+            std::thread::sleep(pause);
+        }
+        times
+    }
+}
+
 /// The times below which half and 99 of 100 lie, in milliseconds.
 fn percentiles(mut times: Vec<f64>) -> (f64, f64) {
     times.sort_by(f64::total_cmp);
@@ -424,71 +470,61 @@ async fn main() {
     let targets: Arc<Vec<String>> = Arc::new(live.as_object().unwrap().keys().cloned().collect());
     assert_eq!(targets.len(), devices);
     let session = server.admin("account/session-start", &[]);
-    let session = session["SessionKey"].as_str().unwrap().to_string();
-    let workers: Vec<_> = (0..4)
-        .map(|w| {
-            let (targets, session) = (targets.clone(), session.clone());
-            let url = format!(
-                "http://{}/api/v1/admin/dispatcher/request-filesystem-objects",
-                server.address
-            );
-            std::thread::spawn(move || {
-                let http = ureq::Agent::new_with_defaults();
-                let mut times = Vec::new();
-                for n in 0..CALLS / 4 {
-                    let target = &targets[(n * 7919 + w * 104_729) % targets.len()];
-                    let began = Instant::now();
-                    let fields = [
-                        ("Username", "admin"),
-                        ("AuthType", "SessionKey"),
-                        ("SessionKey", &session),
-                        ("TargetID", target),
-                        ("Path", "/"),
-                    ];
-                    let mut answer = http.post(&url).send_form(fields).unwrap();
-                    let text = answer.body_mut().read_to_string().unwrap();
-                    times.push(began.elapsed().as_secs_f64());
-                    assert!(text.contains("letter.txt"), "{text}");
-                }
-                times
-            })
-        })
-        .collect();
-    let times = tokio::task::spawn_blocking(move || {
-        workers
-            .into_iter()
-            .flat_map(|w| w.join().unwrap())
-            .collect::<Vec<f64>>()
-    });
-    let (p50, p99) = percentiles(times.await.unwrap());
+    let asking = Asking {
+        url: format!(
+            "http://{}/api/v1/admin/dispatcher/request-filesystem-objects",
+            server.address
+        ),
+        session: session["SessionKey"].as_str().unwrap().to_string(),
+        targets,
+    };
+    let (p50, p99) = percentiles(asking.run(CALLS / 4, Duration::ZERO).await);
     println!("dispatch: {CALLS} round trips, p50 {p50:.2} ms, p99 {p99:.2} ms");
 
-    // Progress, once a second from each.
+    // Progress, once a second from each and from all at the same moment, while devices are called as well.
     let reporting = REPORTING.min(devices);
+    let (cpu, clock) = (server.cpu(), Instant::now());
+    let beat = tokio::time::Instant::now() + Duration::from_secs(1);
     let tasks: Vec<_> = (0..reporting)
         .map(|n| {
             let calls = calls[n].clone();
             tokio::spawn(async move {
                 let mut times = Vec::new();
-                tokio::time::sleep(Duration::from_millis(n as u64 * 10)).await;
-                for counter in 1..=20 {
+                for counter in 1..=BEATS {
+                    tokio::time::sleep_until(beat + Duration::from_secs(counter)).await;
                     let began = Instant::now();
-                    assert_eq!(report(&calls, job(n, 6001, counter)).await.await.unwrap(), 200);
+                    let job = job(n, 6001, i64::try_from(counter).unwrap());
+                    assert_eq!(report(&calls, job).await.await.unwrap(), 200);
                     times.push(began.elapsed().as_secs_f64());
-                    tokio::time::sleep(Duration::from_secs(1).saturating_sub(began.elapsed())).await;
                 }
                 times
             })
         })
         .collect();
+    let meanwhile = asking.run(BEATS as usize * 50, Duration::from_millis(20)).await;
     let mut times = Vec::new();
     for task in tasks {
         times.extend(task.await.unwrap());
     }
+    let busy = 100.0 * (server.cpu() - cpu) / clock.elapsed().as_secs_f64();
     let (p50, p99) = percentiles(times);
     println!(
-        "progress: {reporting} jobs once a second, stored and acknowledged: p50 {p50:.2} ms, p99 {p99:.2} ms"
+        "progress: {reporting} jobs, all at the same moment of each of {BEATS} seconds, stored and acknowledged: \
+         p50 {p50:.2} ms, p99 {p99:.2} ms"
     );
+    let (calls_meanwhile, (p50, p99)) = (meanwhile.len(), percentiles(meanwhile));
+    println!(
+        "meanwhile: {calls_meanwhile} round trips, p50 {p50:.2} ms, p99 {p99:.2} ms, {busy:.1} % of one core"
+    );
+    let arrived = (0..reporting)
+        .filter(|&n| {
+            let id = job(n, 6001, 0).guid;
+            let told = server.admin("get-job-properties", &[("JobID", &id)]);
+            told["Progress"]["Counter"] == BEATS
+        })
+        .count();
+    println!("progress: {arrived} of {reporting} jobs show their last counter");
+    assert_eq!(arrived, reporting);
 
     // Jobs end while the server is away.
     let ending = ENDING.min(devices);

@@ -284,6 +284,157 @@ fn jobs_end_in_the_state_they_deserve() {
 }
 
 #[test]
+fn an_item_saves_what_its_patterns_say() {
+    let server = Server::start();
+    let device = Device::start(&server, "laptop");
+    let top = server.work_dir.join("top");
+    for file in [
+        "plain/a.txt",
+        "plain/b.TMP",
+        "plain/b.tmp",
+        "plain/deep/c.tmp",
+        "plain/cache/x",
+        "plain/deep/cache/y",
+        "plain/one/x.log",
+        "plain/one/two/x.log",
+        "plain/v1",
+        "plain/v22",
+        "plain/keep/b.tmp.bak",
+        "glob/a.doc",
+        "glob/a.txt",
+        "glob/deep/b.doc",
+        "glob/deep/cache/c.doc",
+        "glob/deep/d.pdf",
+        "regex/r1.dat",
+        "regex/r1.data",
+        "regex/deep/r2.dat",
+        "regex/deep/x.dat",
+    ] {
+        let path = top.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    let at = |folder: &str| top.join(folder).display().to_string();
+    let below = |folder: &str, value: &str| json!({ "TopDirectory": at(folder), "Value": value }).to_string();
+    device.add_folder_vault(&server, "vault", &server.work_dir.join("vault"));
+    let item = json!({
+        "INCLUDE1": at("plain"),
+        // Of names anywhere, of a folder, within one element of a full path, and by regular expression.
+        "EXCLUDE1": "*.tmp", "EXCLUDE-2": "cache", "EXCLUDE3": format!("{}/*/x.log", at("plain")),
+        "REXCLUDE1": "/v[0-9]{2}$",
+        // Within folders of their own: what fits one of several.
+        "PINCLUDE1": below("glob", "*.doc"), "PINCLUDE2": below("glob", "deep/*.pdf"),
+        "RINCLUDE1": below("regex", "^(deep/)?r[0-9]+\\.dat$"),
+    });
+    device.add_item(&server, "item", "engine1/file", &item);
+    let saved = || -> Vec<String> {
+        let list = device.restic("vault", &["ls", "latest"]);
+        let prefix = format!("{}/", top.display());
+        let inside = list.lines().filter_map(|l| l.strip_prefix(&prefix));
+        inside
+            .filter(|p| top.join(p).is_file())
+            .map(str::to_string)
+            .collect()
+    };
+    device.back_up(&server, "item", "vault");
+    let expected = [
+        "glob/a.doc",
+        "glob/deep/b.doc",
+        "glob/deep/d.pdf",
+        "plain/a.txt",
+        "plain/b.TMP",
+        "plain/keep/b.tmp.bak",
+        "plain/one/two/x.log",
+        "plain/v1",
+        "regex/deep/r2.dat",
+        "regex/r1.dat",
+    ];
+    let mut found = saved();
+    found.sort();
+    assert_eq!(found, expected);
+    // What the account's policy leaves out of every item, on this system and on others.
+    device.edit(&server, |p| {
+        p["Policy"]["FileAndFolderMandatoryExclusions"] = json!([
+            { "Exclude": "*.doc", "Regex": false, "RestrictOS": 0 },
+            { "Exclude": "/r2[.]dat$", "Regex": true, "RestrictOS": 0 },
+            { "Exclude": "*.pdf", "Regex": false, "RestrictOS": 1 },
+        ]);
+    });
+    device.back_up(&server, "item", "vault");
+    let mut found = saved();
+    found.sort();
+    let expected = [
+        "glob/deep/d.pdf",
+        "plain/a.txt",
+        "plain/b.TMP",
+        "plain/keep/b.tmp.bak",
+        "plain/one/two/x.log",
+        "plain/v1",
+        "regex/r1.dat",
+    ];
+    assert_eq!(found, expected);
+    // A pattern that can not be used stops the job rather than being left out.
+    for (key, value) in [
+        ("REXCLUDE1", "([".to_string()),
+        ("RINCLUDE1", below("regex", "([")),
+        ("PINCLUDE1", "no json".to_string()),
+        ("INCLUDE1", "relative".to_string()),
+    ] {
+        device.add_item(
+            &server,
+            "bad",
+            "engine1/file",
+            &json!({ "INCLUDE9": at("plain"), key: value }),
+        );
+        let id = device.backup(&server, "bad", "vault");
+        assert_eq!(
+            ended(&server, &id)["Status"],
+            7002,
+            "{key}: {}",
+            log(&server, &id)
+        );
+    }
+}
+
+#[test]
+fn commands_see_the_job_and_their_failure_is_a_warning() {
+    let server = Server::start();
+    let device = Device::start(&server, "laptop");
+    let notes = server.work_dir.join("notes");
+    let note = |word: &str, rest: &str| {
+        format!(
+            "echo {word} $BACKUP_TOOL_USERNAME $BACKUP_TOOL_DEVICE_ID $BACKUP_TOOL_JOB_ID \"<$BACKUP_TOOL_JOB_STATUS>\" \
+             >> '{}'{rest}",
+            notes.display()
+        )
+    };
+    device.add_folder_vault(&server, "vault", &server.work_dir.join("vault"));
+    let item = json!({ "COMMAND": "echo x; exit 3", "SAVEAS": "o" });
+    device.add_item(&server, "fails", "engine1/stdout", &item);
+    let item = json!({ "COMMAND": "echo x", "SAVEAS": "o" });
+    device.add_item(&server, "works", "engine1/stdout", &item);
+    device.edit(&server, |p| {
+        for item in ["fails", "works"] {
+            p["Sources"][item]["PreExec"] = json!([note("before", "; exit 7"), note("again", "")]);
+            p["Sources"][item]["ThawExec"] = json!([note("thaw", "; echo grumble >&2")]);
+            p["Sources"][item]["PostExec"] = json!([note("after", "")]);
+        }
+    });
+    for (item, status) in [("fails", 7002), ("works", 7001)] {
+        let _ = fs::remove_file(&notes);
+        let id = device.backup(&server, item, "vault");
+        assert_eq!(ended(&server, &id)["Status"], status, "{}", log(&server, &id));
+        let told = fs::read_to_string(&notes).unwrap();
+        let line = |word: &str, status: &str| format!("{word} {USER} laptop {id} <{status}>\n");
+        let expected = ["before", "again", "thaw"].map(|word| line(word, "")).concat();
+        assert_eq!(told, expected + &line("after", &status.to_string()));
+        let text = log(&server, &id);
+        assert!(text.contains("W The command ended with exit status: 7"), "{text}");
+        assert!(text.contains("W grumble"), "{text}");
+    }
+}
+
+#[test]
 fn commands_run_around_a_backup_in_their_order() {
     let server = Server::start();
     let device = Device::start(&server, "laptop");

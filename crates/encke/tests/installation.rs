@@ -159,6 +159,61 @@ fn a_token_registers_one_device_without_a_password() {
 }
 
 #[test]
+fn devices_register_by_password_and_one_time_code() {
+    let server = Server::start();
+    add_user(&server);
+    let secret = require_codes(&server);
+    let mut laptop = Device::unregistered(&server, "laptop");
+    let register = |device: &Device, totp: &str, more: &[&str]| {
+        let mut all = vec![
+            "register",
+            "--server",
+            &server.url,
+            "--user",
+            USER,
+            "--totp",
+            totp,
+        ];
+        all.extend(more);
+        device.run(&all)
+    };
+    let own = ["--device-id", "laptop"];
+    refused(&register(&laptop, "", &own), "TOTP");
+    refused(&register(&laptop, "000000", &own), "");
+    let right = code(&secret, 0);
+    let output = register(&laptop, &right, &own);
+    assert!(output.status.success(), "{output:?}");
+    laptop.launch();
+    works(&server, &laptop);
+    // A code works once, and the account asks each device for one; as many as it may have.
+    let mut desktop = Device::unregistered(&server, "desktop");
+    refused(&register(&desktop, &right, &["--device-id", "desktop"]), "");
+    edit(&server, |p| p["MaximumDevices"] = json!(1));
+    let before = |device: &Device| register(device, &code(&secret, 1), &["--device-id", "desktop"]);
+    refused(&before(&desktop), "");
+    edit(&server, |p| {
+        p["MaximumDevices"] = json!(2);
+        p["AllowPasswordLogin"] = json!(true);
+    });
+    // Nobody has to name the device: the same machine gets the same id.
+    let output = register(&desktop, "", &[]);
+    assert!(output.status.success(), "{output:?}");
+    let id = |device: &Device| {
+        let settings = std::fs::read_to_string(device.data_dir().join("agent.json")).unwrap();
+        serde_json::from_str::<Value>(&settings).unwrap()["device_id"].clone()
+    };
+    let first = id(&desktop);
+    std::fs::remove_dir_all(desktop.data_dir()).unwrap();
+    assert!(register(&desktop, "", &[]).status.success());
+    assert_eq!(id(&desktop), first);
+    desktop.id = first.as_str().unwrap().to_string();
+    desktop.launch();
+    works(&server, &desktop);
+    let profile = server.call("/api/v1/admin/get-user-profile", &[("TargetUser", USER)]);
+    assert_eq!(profile["Devices"].as_object().unwrap().len(), 2, "{profile}");
+}
+
+#[test]
 fn a_token_that_can_not_be_used_now_stays_good_until_it_is_void() {
     let mut server = Server::start();
     add_user(&server);

@@ -1,6 +1,7 @@
 //! A backup job.
 
 use super::commands::{self, When};
+use super::frozen::{self, Frozen};
 use super::{DEVICE_TAG, ENGINE_TAG, End, Job, Outcome, SOURCE_TAG, retention, streams};
 use crate::error::AgentError;
 use crate::items::{self, Item};
@@ -14,8 +15,8 @@ use encke_api::types::{
     BackupJobAdvancedOptions, BackupJobDetail, BackupRuleConfig, DestinationConfig, SizeMeasurement,
     SourceConfig, UserProfileConfig,
 };
-use encke_repo::{BackupOptions, BackupSummary, Progress, Repository, Snapshot};
-use std::path::Path;
+use encke_repo::{BackupOptions, BackupSummary, Exclude, Progress, Repository, Snapshot};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -136,6 +137,15 @@ fn back_up(
     job.check_cancel()?;
     let source_id = job.detail.lock().source_guid.clone();
     let parent = latest(repo, &source_id)?;
+    let frozen = match &item {
+        Item::Files {
+            paths,
+            exclude,
+            freeze: true,
+            ..
+        } => freeze(job, paths, exclude)?,
+        _ => None,
+    };
     commands::run(job, When::Thaw, rule, source, vault);
     job.check_cancel()?;
     let mut tags = vec![
@@ -161,6 +171,7 @@ fn back_up(
             mut paths,
             exclude,
             rescan,
+            ..
         } => {
             paths.retain(|path| match path.symlink_metadata() {
                 Ok(_) => true,
@@ -172,6 +183,7 @@ fn back_up(
             let engine = BackupOptions {
                 paths,
                 exclude: Some(exclude),
+                frozen: frozen.as_ref().map_or_else(Vec::new, |f| f.places.clone()),
                 parent: engine.parent.filter(|_| !rescan),
                 threads: if options.reduce_disk_concurrency { 1 } else { 0 },
                 ..engine
@@ -179,12 +191,14 @@ fn back_up(
             let warn = |path: &Path, message: &str| job.warning(&format!("{}: {message}", path.display()));
             repo.backup(&engine, &job.progress, &job.cancel, &warn)?
         }
-        Item::Streams { streams, secrets } => {
+        Item::Streams { streams, held, notes } => {
+            notes.iter().for_each(|note| job.warning(note));
             let summary = streams::back_up(job, repo, streams, &engine);
-            drop(secrets);
+            drop(held);
             summary?
         }
     };
+    drop(frozen);
     let vault_id = job.detail.lock().destination_guid.clone();
     finish(job, repo, &summary, options)?;
     if let Err(e) = repo.protect(false, &job.cancel) {
@@ -193,6 +207,17 @@ fn back_up(
         ));
     }
     retention::after_backup(job, repo, &vault_id, options.auto_retention_level)
+}
+
+/// Makes what is backed up stand still, where the account lets the device touch more than home directories.
+fn freeze(job: &Arc<Job>, paths: &[PathBuf], exclude: &Exclude) -> Result<Option<Frozen>, End> {
+    if job.agent.profile()?.linux_homedir_sandbox {
+        job.warning(
+            "No snapshot is taken, since the account confines its devices to home directories: files are read as they are",
+        );
+        return Ok(None);
+    }
+    Ok(Some(frozen::freeze(job, paths, exclude)?))
 }
 
 fn latest(repo: &Repository, source: &str) -> Result<Option<Snapshot>, End> {

@@ -4,7 +4,9 @@
 mod backup;
 mod begin;
 mod commands;
+mod frozen;
 mod outward;
+mod remote;
 mod restore;
 mod retention;
 pub(crate) mod shell;
@@ -12,6 +14,7 @@ pub(crate) mod streams;
 mod upkeep;
 
 pub(crate) use begin::{start_backup, start_restore, start_rule};
+pub(crate) use frozen::{PREFIX as SNAPSHOT_PREFIX, clear as clear_snapshots};
 pub(crate) use retention::Power;
 pub(crate) use upkeep::start_upkeep;
 

@@ -1,10 +1,11 @@
 //! Restores that do not end in a folder: into programs, databases and disks.
 
-use super::{End, Job, shell};
+use super::{End, Job, remote, shell};
 use crate::databases;
 use crate::error::{AgentError, AgentResult};
+use crate::proxmox::{self, Host};
 use encke_api::constants::JOB_STATUS_FAILED_ERROR;
-use encke_api::types::RestoreJobAdvancedOptions;
+use encke_api::types::{ProxmoxRestoreTargetOptions, RestoreJobAdvancedOptions};
 use encke_repo::restore::{Archive, ArchiveFormat};
 use encke_repo::{Id, Node, NodeType, RepoError, Repository, RestoreOptions, Snapshot};
 use std::fs::{File, OpenOptions};
@@ -32,9 +33,14 @@ pub(super) enum Target {
     },
     /// Each to a disk or an image file, in the order of the paths.
     Disks(Vec<PathBuf>),
+    /// Each as a machine to a host of Proxmox.
+    Proxmox {
+        target: Box<ProxmoxRestoreTargetOptions>,
+        overwrite: bool,
+    },
 }
 
-fn failed(message: String) -> End {
+pub(super) fn failed(message: String) -> End {
     End::Status(JOB_STATUS_FAILED_ERROR, message)
 }
 
@@ -120,7 +126,15 @@ pub(super) fn run(
         _ => {}
     }
     repo.load_index()?;
-    let files = files(repo, snapshot, paths)?;
+    let mut files = files(repo, snapshot, paths)?;
+    let host = match target {
+        Target::Proxmox { target, .. } => {
+            // What was noted about the machines is no machine.
+            files.retain(|(path, _)| !paths.is_empty() || is_machine(path));
+            Some(Host::connect(&target.ssh)?)
+        }
+        _ => None,
+    };
     if files.is_empty() {
         return Err(failed("There is no file to restore".into()));
     }
@@ -149,6 +163,10 @@ pub(super) fn run(
                 .map_err(End::from)
                 .and_then(|(mut command, _secret)| pipe(job, repo, node, shell::prepare(&mut command))),
             Target::Disks(disks) => write_disk(job, repo, node, &disks[place]),
+            Target::Proxmox { target, overwrite } => match &host {
+                Some(host) => machine(job, repo, node, host, target, *overwrite),
+                None => Ok(()),
+            },
             Target::ArchiveCommand(..) | Target::ArchiveFile { .. } => Ok(()),
         };
         // The job's own end tells more than the pipe's.
@@ -240,6 +258,27 @@ fn pipe(job: &Job, repo: &Repository, node: &Node, command: &mut Command) -> Res
         written(repo.dump(node, &mut Watched { inner: stdin, job }))
     })?;
     told(job, &ended)
+}
+
+fn is_machine(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    proxmox::is_machine(&name)
+}
+
+fn machine(
+    job: &Job,
+    repo: &Repository,
+    node: &Node,
+    host: &Host,
+    target: &ProxmoxRestoreTargetOptions,
+    overwrite: bool,
+) -> Result<(), End> {
+    let name = String::from_utf8_lossy(&node.name).into_owned();
+    let (command, id) = proxmox::restore_command(host, target, &name, overwrite)?;
+    job.info(&format!("Restoring {name} as machine {id}: {command}"));
+    remote::feed(job, host.shell(), &command, |input| {
+        written(repo.dump(node, &mut Watched { inner: input, job })).map_err(End::from)
+    })
 }
 
 /// What a command that took something wrote, and how it ended.

@@ -8,7 +8,7 @@ use encke_api::constants::{
     JOB_STATUS_FAILED_ERROR, RESTOREARCHIVEFORMAT_TAR, RESTOREARCHIVEFORMAT_TARGZ,
     RESTOREARCHIVEFORMAT_TARZSTD, RESTOREARCHIVEFORMAT_ZIP, RESTORETYPE_FILE, RESTORETYPE_FILE_ARCHIVE,
     RESTORETYPE_MYSQL, RESTORETYPE_NULL, RESTORETYPE_PROCESS_ARCHIVE, RESTORETYPE_PROCESS_PERFILE,
-    RESTORETYPE_WINDISK,
+    RESTORETYPE_VMHOST, RESTORETYPE_WINDISK,
 };
 use encke_api::types::{RestoreJobAdvancedOptions, UserProfileConfig};
 use encke_repo::restore::ArchiveFormat;
@@ -81,6 +81,17 @@ pub(super) fn plan(options: &RestoreJobAdvancedOptions) -> AgentResult<Plan> {
                 ));
             }
             return Ok(Plan::Outward(Target::Disks(disks)));
+        }
+        RESTORETYPE_VMHOST if !options.proxmox_connection.ssh.ssh_server.is_empty() => {
+            return Ok(Plan::Outward(Target::Proxmox {
+                target: Box::new(options.proxmox_connection.clone()),
+                overwrite: options.overwrite_existing_files,
+            }));
+        }
+        RESTORETYPE_VMHOST => {
+            return Err(AgentError::Unsupported(
+                "restores into hosts of virtual machines other than Proxmox (ProxmoxConnection)".into(),
+            ));
         }
         other => return Err(AgentError::Unsupported(format!("restores of type {other}"))),
     };
@@ -168,7 +179,7 @@ pub(super) fn run(job: &Arc<Job>, snapshot: &str, paths: &[String], plan: Plan) 
                     sandbox::check_free(&profile, "a command")?
                 }
                 Target::Disks(disks) => disks.iter().try_for_each(|d| sandbox::check(&profile, d))?,
-                Target::Mysql(_) => {}
+                Target::Mysql(_) | Target::Proxmox { .. } => {}
             }
             job.info(&format!("Restoring snapshot {}", snapshot.id));
             return outward::run(job, &repo, &snapshot, &include, &target);

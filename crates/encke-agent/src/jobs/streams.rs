@@ -1,8 +1,10 @@
 //! Streams that become files of a snapshot: what programs write, disks, and notes about them.
 
+use super::remote::RemoteOutput;
 use super::{End, Job, shell};
 use encke_api::constants::JOB_STATUS_FAILED_ERROR;
 use encke_repo::{BackupOptions, BackupSummary, Repository};
+use encke_storage::{RemoteShell, RemoteStop};
 use parking_lot::Mutex;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -13,12 +15,14 @@ use std::time::Duration;
 /// Longest line of a command's complaints, in bytes.
 const MAX_LINE: u64 = 4096;
 /// How often it is looked whether the job was cancelled while a program is silent.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// Where a stream comes from.
 pub(crate) enum Origin {
     /// A program's standard output.
     Program(Box<Command>),
+    /// What a command on another machine writes.
+    Remote { shell: RemoteShell, command: String },
     /// A file or a block device, from one end to the other.
     File(PathBuf),
     /// What is known already.
@@ -33,8 +37,22 @@ pub(crate) struct Stream {
     pub origin: Origin,
 }
 
-/// The program that runs now, for whoever has to end it.
-type Current = Arc<Mutex<Option<Child>>>;
+/// What runs now, for whoever has to end it.
+enum Running {
+    Here(Child),
+    There(RemoteStop),
+}
+
+impl Running {
+    fn end(&self) {
+        match self {
+            Running::Here(child) => shell::end(child),
+            Running::There(stop) => stop.now(),
+        }
+    }
+}
+
+type Current = Arc<Mutex<Option<Running>>>;
 
 /// Backs up streams one after the other, as the files of the snapshot's root. One that fails does not keep the others
 /// from being saved, but the job has failed then.
@@ -61,9 +79,9 @@ pub(super) fn back_up(
         scope.spawn(move || {
             while watched.recv_timeout(LOOK) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                 if watching.cancel.is_cancelled()
-                    && let Some(child) = current.lock().as_ref()
+                    && let Some(running) = current.lock().as_ref()
                 {
-                    shell::end(child);
+                    running.end();
                 }
             }
         });
@@ -79,9 +97,11 @@ pub(super) fn back_up(
         result
     });
     // A backup that failed leaves its program behind.
-    if let Some(mut child) = current.lock().take() {
-        shell::end(&child);
-        let _ = child.wait();
+    if let Some(mut running) = current.lock().take() {
+        running.end();
+        if let Running::Here(child) = &mut running {
+            let _ = child.wait();
+        }
     }
     job.check_cancel()?;
     let summary = result?;
@@ -113,6 +133,14 @@ fn begin(
             job.info(&format!("Reading {}", path.display()));
             return Ok(Box::new(std::fs::File::open(path)?));
         }
+        Origin::Remote { shell, command } => {
+            job.info(&format!("Running remote command: {command}"));
+            let mut running = shell.start(&command).map_err(io::Error::other)?;
+            drop(running.take_input());
+            *current.lock() = Some(Running::There(running.stop()));
+            let output = RemoteOutput::new(running, stream.name, job.clone(), failures.clone());
+            return Ok(Box::new(output));
+        }
         Origin::Program(command) => command,
     };
     shell::prepare(&mut command);
@@ -138,7 +166,7 @@ fn begin(
     let (stderr, listener) = (child.stderr.take(), job.clone());
     // Read beside the backup, so that neither pipe fills up.
     std::thread::spawn(move || stderr.into_iter().for_each(|pipe| listen(&listener, pipe)));
-    *current.lock() = Some(child);
+    *current.lock() = Some(Running::Here(child));
     Ok(Box::new(Output {
         stdout,
         name: stream.name,
@@ -168,7 +196,7 @@ impl Read for Output {
         }
         loop {
             let mut current = self.current.lock();
-            let Some(child) = current.as_mut() else {
+            let Some(Running::Here(child)) = current.as_mut() else {
                 return Ok(0);
             };
             if let Some(status) = child.try_wait()? {

@@ -7,6 +7,7 @@
 
 mod buffer;
 mod builder;
+mod frozen;
 mod pool;
 mod read;
 mod save;
@@ -37,6 +38,15 @@ use std::thread::ScopedJoinHandle;
 /// Decides by full path (and whether it is a folder) what is left out. A folder that is left out is not entered.
 pub type Exclude = Arc<dyn Fn(&Path, bool) -> bool + Send + Sync>;
 
+/// A folder that is read elsewhere: in a copy of its file system that stands still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// Absolute path of the folder. Everything below is saved as if it were read there.
+    pub place: PathBuf,
+    /// Where it is read. The same as `place` for what a surrounding copy does not hold.
+    pub copy: PathBuf,
+}
+
 /// What to back up, and how.
 #[derive(Clone)]
 pub struct BackupOptions {
@@ -44,6 +54,8 @@ pub struct BackupOptions {
     pub paths: Vec<PathBuf>,
     /// What to leave out.
     pub exclude: Option<Exclude>,
+    /// Folders to read elsewhere; of several above a path the innermost holds.
+    pub frozen: Vec<Frozen>,
     /// Words kept with the snapshot.
     pub tags: Vec<String>,
     /// Machine name for the snapshot; this machine's if empty.
@@ -73,6 +85,7 @@ impl Default for BackupOptions {
         Self {
             paths: Vec::new(),
             exclude: None,
+            frozen: Vec::new(),
             tags: Vec::new(),
             hostname: String::new(),
             parent: None,
@@ -136,6 +149,7 @@ struct Shared<'a> {
     cancel: &'a Cancel,
     warn: &'a Warn<'a>,
     owners: Owners,
+    frozen: frozen::Places,
     packer: Packer<'a>,
     /// Blobs being saved by this backup.
     saving: Mutex<crate::id::IdSet>,
@@ -321,6 +335,7 @@ impl Repository {
             cancel,
             warn,
             owners: Owners::default(),
+            frozen: frozen::Places::new(&options.frozen)?,
             packer: Packer::new(self),
             saving: Mutex::default(),
             pool: Pool::new(threads),

@@ -42,7 +42,7 @@ impl Batch {
             }
             let path = self.path.join(OsStr::from_bytes(&node.name));
             shared.show(&path);
-            let file = match open(&self.at, &node) {
+            let file = match open(&self.at, &node, shared) {
                 Ok(file) => file,
                 Err(e) => {
                     shared.warning(&path, &e.to_string());
@@ -71,7 +71,7 @@ impl Batch {
 }
 
 /// Opens what the walk found, not what may have taken its place: neither a link nor a pipe that would never end.
-fn open(at: &OwnedFd, node: &Node) -> io::Result<OwnedFd> {
+fn open(at: &OwnedFd, node: &Node, shared: &Shared) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match rustix::fs::openat(at, node.name.as_slice(), flags | OFlags::NOATIME, Mode::empty()) {
         // Only a file's owner may leave its access time alone.
@@ -79,7 +79,7 @@ fn open(at: &OwnedFd, node: &Node) -> io::Result<OwnedFd> {
         r => r?,
     };
     let stat = rustix::fs::fstat(&file)?;
-    if stat.st_ino != node.inode || stat.st_dev != node.device_id {
+    if stat.st_ino != node.inode || shared.frozen.device(stat.st_dev) != node.device_id {
         return Err(io::Error::other("was replaced while the backup ran"));
     }
     Ok(file)

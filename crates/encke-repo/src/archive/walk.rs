@@ -90,7 +90,7 @@ impl Folder {
     /// Looks at the folder's entries.
     pub(super) fn list(mut self, worker: &mut Worker, shared: &Shared) {
         let mut names = Names::default();
-        let at = match open(&self.path) {
+        let at = match open(&shared.frozen.read_at(&self.path)) {
             Ok(at) => Arc::new(at),
             Err(e) => {
                 shared.warning(&self.path, &e.to_string());
@@ -153,8 +153,16 @@ impl Folder {
     ) {
         let path = &self.path;
         let mut fill = |text| self.dir.fill(slot, text, worker, shared);
-        let stat = match rustix::fs::statat(&*found.at, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
+        let found_at = if shared.frozen.begins_at(path) {
+            rustix::fs::lstat(&*shared.frozen.read_at(path))
+        } else {
+            rustix::fs::statat(&*found.at, name, AtFlags::SYMLINK_NOFOLLOW)
+        };
+        let stat = match found_at {
+            Ok(mut stat) => {
+                stat.st_dev = shared.frozen.device(stat.st_dev);
+                stat
+            }
             Err(e) => {
                 // What vanished since its folder was read was simply deleted; what was asked for by name must be there.
                 if targets.is_some() || e != Errno::NOENT {

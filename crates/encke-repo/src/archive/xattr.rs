@@ -21,9 +21,10 @@ pub(super) fn of_open(file: &OwnedFd, path: &Path, shared: &Shared) -> Xattrs {
 
 /// Of anything; a link is not followed.
 pub(super) fn of_path(path: &Path, shared: &Shared) -> Xattrs {
-    let list = |room: &mut Vec<u8>| rustix::fs::llistxattr(path, spare_capacity(room)).map(|_| ());
+    let at = &*shared.frozen.read_at(path);
+    let list = |room: &mut Vec<u8>| rustix::fs::llistxattr(at, spare_capacity(room)).map(|_| ());
     let get =
-        |name: &str, room: &mut Vec<u8>| rustix::fs::lgetxattr(path, name, spare_capacity(room)).map(|_| ());
+        |name: &str, room: &mut Vec<u8>| rustix::fs::lgetxattr(at, name, spare_capacity(room)).map(|_| ());
     read(list, get, path, shared)
 }
 

@@ -103,35 +103,42 @@ async fn watch(app: Arc<App>) {
             () = app.stopping.cancelled() => return,
             _ = timer.tick() => {}
         }
-        let running = match app.store.running_jobs().await {
-            Ok(running) => running,
-            Err(e) => {
-                tracing::warn!(error = %e, "running jobs could not be listed");
-                continue;
-            }
-        };
-        for job in running.iter().filter(|job| is_lost(&app, job)) {
-            match app.store.abandon_job(&Scope::All, &job.id, "").await {
-                Ok(_) => {
-                    tracing::info!(job = %job.id, user = %job.username, "a silent job was marked abandoned")
-                }
-                Err(e) => tracing::debug!(error = %e, job = %job.id, "a silent job ended by itself"),
-            }
+        if let Err(e) = abandon_silent(&app, now()).await {
+            tracing::warn!(error = %e, "running jobs could not be listed");
         }
     }
 }
 
+/// Marks jobs as abandoned that nobody runs any more at a time (Unix seconds). How many there were.
+///
+/// # Errors
+/// The store fails.
+pub async fn abandon_silent(app: &App, now: i64) -> StoreResult<usize> {
+    let running = app.store.running_jobs().await?;
+    let mut abandoned = 0;
+    for job in running.iter().filter(|job| is_lost(app, job, now)) {
+        match app.store.abandon_job(&Scope::All, &job.id, "").await {
+            Ok(_) => {
+                abandoned += 1;
+                tracing::info!(job = %job.id, user = %job.username, "a silent job was marked abandoned");
+            }
+            Err(e) => tracing::debug!(error = %e, job = %job.id, "a silent job ended by itself"),
+        }
+    }
+    Ok(abandoned)
+}
+
 /// Whether nobody runs a job any more: its device is gone for long, or is back and neither runs it nor said how it
 /// ended.
-fn is_lost(app: &App, job: &RunningJob) -> bool {
+fn is_lost(app: &App, job: &RunningJob, now: i64) -> bool {
     let connections = app.live.of_device(&job.username, &job.device);
     if connections.is_empty() {
         // The server's own absence is not the device's silence.
-        return now() - job.received.max(app.start_time) > ABANDON_AFTER;
+        return now - job.received.max(app.start_time) > ABANDON_AFTER;
     }
     connections.iter().all(|c: &Arc<Connection>| {
         let since = c.info.connection_time;
-        job.received < since && now() - since > REPORT_TIME && !c.running_jobs.contains(&job.id)
+        job.received < since && now - since > REPORT_TIME && !c.running_jobs.contains(&job.id)
     })
 }
 

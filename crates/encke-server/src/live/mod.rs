@@ -5,6 +5,7 @@
 mod device;
 mod dispatcher;
 mod download;
+mod machines;
 mod socket;
 mod upkeep;
 
@@ -15,6 +16,7 @@ pub(crate) use device::{check_description, register, still_right};
 pub fn routes() -> Vec<crate::table::Route> {
     let mut routes = dispatcher::routes();
     routes.extend(download::routes());
+    routes.extend(machines::routes());
     routes.extend(upkeep::routes());
     routes
 }
@@ -212,5 +214,99 @@ impl Registry {
         for connection in self.of_device(username, device) {
             connection.closing.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> (Arc<Connection>, mpsc::Receiver<Box<ServerMessage>>) {
+        Connection::new(String::new(), LiveUserConnection::default(), Vec::new())
+    }
+
+    async fn asked(outgoing: &mut mpsc::Receiver<Box<ServerMessage>>) -> u64 {
+        match outgoing.recv().await.map(|m| *m) {
+            Some(ServerMessage::Request { id, .. }) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_or_given_up_or_broken_off() {
+        let long = Duration::from_secs(60);
+        let (device, mut outgoing) = connection();
+        // Answers come back in any order, each to its own asker.
+        let ask = |wait| {
+            let device = device.clone();
+            tokio::spawn(async move { device.request(Request::RefetchProfile, wait).await })
+        };
+        let (first, second) = (ask(long), ask(long));
+        let ids = [asked(&mut outgoing).await, asked(&mut outgoing).await];
+        for id in ids.into_iter().rev() {
+            device.answered(
+                id,
+                DeviceReply {
+                    status: 200,
+                    message: String::new(),
+                    body: id.into(),
+                },
+            );
+        }
+        let mut bodies = [first.await.unwrap().unwrap(), second.await.unwrap().unwrap()];
+        bodies.sort_by_key(Value::as_u64);
+        assert_eq!(bodies, ids.map(Value::from));
+        // A device that says nothing is given up, and what it says later is nobody's.
+        let silent = ask(Duration::from_millis(20)).await.unwrap().unwrap_err();
+        assert_eq!(silent.status, 504);
+        let late = asked(&mut outgoing).await;
+        device.answered(
+            late,
+            DeviceReply {
+                status: 200,
+                message: String::new(),
+                body: Value::Null,
+            },
+        );
+        // One that goes away leaves nobody waiting.
+        let waiting = ask(long);
+        asked(&mut outgoing).await;
+        device.closing.cancel();
+        assert_eq!(waiting.await.unwrap().unwrap_err().status, 503);
+    }
+
+    #[tokio::test]
+    async fn a_device_that_does_not_keep_up_is_cut_off() {
+        let (device, mut outgoing) = connection();
+        let asked: Vec<_> = (0..MAX_OPEN_REQUESTS + 1)
+            .map(|_| {
+                let device = device.clone();
+                tokio::spawn(async move {
+                    device
+                        .request(Request::RefetchProfile, Duration::from_secs(60))
+                        .await
+                })
+            })
+            .collect();
+        // One more than may be open is refused at once; the others wait.
+        let mut refused = 0;
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+            refused = asked.iter().filter(|a| a.is_finished()).count();
+        }
+        assert_eq!((refused, device.closing.is_cancelled()), (1, false));
+        // What is not read fills up, and the device is given up.
+        while device
+            .send(ServerMessage::Request {
+                id: 0,
+                request: Request::RefetchProfile,
+            })
+            .is_ok()
+        {}
+        assert!(device.closing.is_cancelled());
+        for ask in asked {
+            assert_eq!(ask.await.unwrap().unwrap_err().status, 503);
+        }
+        assert!(outgoing.try_recv().is_ok());
     }
 }

@@ -8,12 +8,15 @@ mod locks;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod smb;
+#[path = "../support/sshd.rs"]
+mod sshd;
 #[path = "../support/mod.rs"]
 mod support;
 mod swift;
 
 use proxy::{Link, Proxy};
 use serde_json::{Value, json};
+use sshd::{Sshd, user};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -22,88 +25,6 @@ use std::time::Duration;
 use support::Server;
 use support::device::{Device, ended};
 use support::services::Service;
-
-/// An OpenSSH server that lets the one who runs the test in, by key.
-struct Sshd {
-    child: Child,
-    port: u16,
-    /// A home folder with the key of the user and the key of the server.
-    home: PathBuf,
-}
-
-fn user() -> String {
-    let output = Command::new("id").arg("-un").output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_string()
-}
-
-fn make_key(file: &Path) {
-    let made = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(file)
-        .status();
-    assert!(made.unwrap().success());
-}
-
-impl Sshd {
-    fn start(dir: &Path) -> Self {
-        let home = dir.join("home");
-        fs::create_dir_all(home.join(".ssh")).unwrap();
-        let (key, host_key) = (home.join(".ssh/id_ed25519"), dir.join("host_key"));
-        make_key(&key);
-        make_key(&host_key);
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let config = dir.join("sshd_config");
-        let text = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}.pub\nStrictModes no\nUsePAM no\n\
-             PidFile none\nPermitRootLogin yes\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n",
-            host_key.display(),
-            key.display(),
-        );
-        fs::write(&config, text).unwrap();
-        // The server of Debian wants this folder, which its service makes.
-        let _ = fs::create_dir("/run/sshd");
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-f"])
-            .arg(&config)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("this test needs an SSH server: install it (Debian: apt-get install openssh-server)");
-        let sshd = Self { child, port, home };
-        sshd.know(port);
-        for _ in 0..200 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return sshd;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("sshd does not listen");
-    }
-
-    /// Writes down that the server is known at a port.
-    fn know(&self, port: u16) {
-        let key = fs::read_to_string(self.home.join("../host_key.pub")).unwrap();
-        fs::write(self.known_hosts(), format!("[127.0.0.1]:{port} {key}")).unwrap();
-    }
-
-    fn known_hosts(&self) -> PathBuf {
-        self.home.join(".ssh/known_hosts")
-    }
-
-    fn key(&self) -> String {
-        fs::read_to_string(self.home.join(".ssh/id_ed25519")).unwrap()
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Content that does not compress, another for each seed.
 fn noise(seed: u8, length: usize) -> Vec<u8> {

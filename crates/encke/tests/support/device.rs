@@ -34,6 +34,8 @@ pub struct Device {
     /// Its id.
     pub id: String,
     data_dir: PathBuf,
+    /// The network namespace it runs in, where it is not the test's own.
+    namespace: Option<String>,
     child: Option<Child>,
 }
 
@@ -45,15 +47,20 @@ impl Device {
 
     /// As [`Device::start`], with more arguments for the registration.
     pub fn start_with(server: &Server, name: &str, arguments: &[&str]) -> Self {
-        Self::register(server, name, &server.url, arguments)
+        Self::register(server, name, &server.url, arguments, None)
     }
 
     /// As [`Device::start`], reaching the server at another address.
     pub fn start_at(server: &Server, name: &str, url: &str) -> Self {
-        Self::register(server, name, url, &[])
+        Self::register(server, name, url, &[], None)
     }
 
-    fn register(server: &Server, name: &str, url: &str, arguments: &[&str]) -> Self {
+    /// As [`Device::start`], in a network namespace of its own.
+    pub fn start_within(server: &Server, name: &str, namespace: &str) -> Self {
+        Self::register(server, name, &server.url, &[], Some(namespace))
+    }
+
+    fn register(server: &Server, name: &str, url: &str, arguments: &[&str], namespace: Option<&str>) -> Self {
         let users = server.call("/api/v1/admin/list-users", &[]);
         if !users.as_array().unwrap().contains(&json!(USER)) {
             let fields = [("TargetUser", USER), ("TargetPassword", PASSWORD)];
@@ -63,6 +70,7 @@ impl Device {
         let mut device = Self {
             id: name.to_string(),
             data_dir: server.work_dir.join(name),
+            namespace: namespace.map(str::to_string),
             child: None,
         };
         let mut all = vec!["register", "--server", url, "--user", USER, "--device-id", name];
@@ -79,12 +87,18 @@ impl Device {
         Self {
             id: name.to_string(),
             data_dir: server.work_dir.join(name),
+            namespace: None,
             child: None,
         }
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+        let program = env!("CARGO_BIN_EXE_encke");
+        let mut command = Command::new(if self.namespace.is_some() { "ip" } else { program });
+        if let Some(namespace) = &self.namespace {
+            // Replaced by the program: one process.
+            command.args(["netns", "exec", namespace, program]);
+        }
         command
             .args(["agent", "--data-dir"])
             .arg(&self.data_dir)

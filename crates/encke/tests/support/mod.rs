@@ -107,9 +107,14 @@ impl Server {
         Self::start_prepared(|_| {})
     }
 
+    /// A new server at another address than the loopback's, such as `10.0.0.1:0`.
+    pub fn start_at(listen: &str) -> Self {
+        Self::start_with(|_| {}, None, true, listen)
+    }
+
     /// A new server whose data folder is prepared first.
     pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
-        Self::start_with(prepare, None, true)
+        Self::start_with(prepare, None, true, ANY_PORT)
     }
 
     /// A new server whose data folder is a disk of this many MiB; nothing where the system does not let a test mount
@@ -119,7 +124,7 @@ impl Server {
             .args(["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"])
             .status()
             .is_ok_and(|s| s.success());
-        allowed.then(|| Self::start_with(|_| {}, Some(size), true))
+        allowed.then(|| Self::start_with(|_| {}, Some(size), true, ANY_PORT))
     }
 
     /// A new server with further variables in its environment.
@@ -147,15 +152,16 @@ impl Server {
             },
             None,
             false,
+            ANY_PORT,
         )
     }
 
     /// A server on data that is there already, with an administrator in it.
     pub fn start_from(prepare: impl FnOnce(&Path)) -> Self {
-        Self::start_with(prepare, None, false)
+        Self::start_with(prepare, None, false, ANY_PORT)
     }
 
-    fn start_with(prepare: impl FnOnce(&Path), disk: Option<u32>, is_first: bool) -> Self {
+    fn start_with(prepare: impl FnOnce(&Path), disk: Option<u32>, is_first: bool, listen: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let data_dir = folder.path().join("data");
         let work_dir = folder.path().join("work");
@@ -165,7 +171,7 @@ impl Server {
             postgres::note(&data_dir, &postgres::database());
         }
         prepare(&data_dir);
-        let (child, url) = launch(&data_dir, &folder.path().join("server.log"), disk, ANY_PORT);
+        let (child, url) = launch(&data_dir, &folder.path().join("server.log"), disk, listen);
         let server = Self {
             url,
             data_dir,

@@ -103,6 +103,11 @@ function Files({ item, set, target }: { item: Item; set: Change<Item>; target: s
           t('Slower; finds changes that left size and time alone'),
         )}
         {flag(
+          'USE_SNAPSHOT',
+          t('Read from a snapshot (btrfs, LVM)'),
+          t('Linux only: saves files as they were at one moment'),
+        )}
+        {flag(
           'USE_WIN_VSS',
           t('Freeze the disk (VSS)'),
           t('Windows only: backs up open files as they were at one moment'),
