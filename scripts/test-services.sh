@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs the storage services that tests start on the loopback address, below the target folder, and prints the
-# folder of their programs: moto (S3 with IAM, checks signatures and policies), WsgiDAV (WebDAV), pyftpdlib (FTP) and
-# Azurite (Azure Blob Storage).
+# folder of their programs: moto (S3 with IAM, checks signatures and policies), WsgiDAV (WebDAV), pyftpdlib (FTP),
+# Azurite (Azure Blob Storage) and aiosmtpd (SMTP).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-$PWD/target}"
-packages=(moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 PyYAML==6.0.4 py-partiql-parser==0.6.3 wsgidav==4.4.0 cheroot==11.1.2 pyftpdlib==2.2.0 pyOpenSSL==26.0.0)
+packages=(moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 PyYAML==6.0.4 py-partiql-parser==0.6.3 wsgidav==4.4.0 cheroot==11.1.2 pyftpdlib==2.2.0 pyOpenSSL==26.0.0 aiosmtpd==1.4.6)
 azurite=azurite@3.35.0
 
 venv="$target/test-services"

@@ -5,10 +5,12 @@ use super::{resources, service};
 use crate::admins::{OBSCURED, obscured};
 use crate::app::{App, Ending};
 use crate::auth::{Admin, find_admin};
+use crate::email;
 use crate::start::DEFAULT_LISTEN;
 use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, Route, done};
 use crate::tls::{self, TlsError};
+use crate::webhooks;
 use encke_api::account_keys::PASSWORD_FORMAT_ENCKE;
 use encke_api::constants::{MINIMUM_LOG_RETENTION_DAYS, PASSWORD_FORMAT_PLAINTEXT, SEVT_SERVER_UPDATED};
 use encke_api::form::{Json, NoParams};
@@ -60,8 +62,10 @@ fn shown(config: &ServerConfigOptions) -> ServerConfigOptions {
     shown.admin_users = config.admin_users.iter().map(obscured).collect();
     let templates = &mut shown.authentication_role.remote_storage;
     *templates = storage_templates::obscured(templates);
+    email::hide(&mut shown.email);
+    webhooks::hide(&mut shown.webhook_options);
     for organization in shown.organizations.values_mut() {
-        organization.remote_storage = storage_templates::obscured(&organization.remote_storage);
+        crate::organizations::hide_secrets(organization);
     }
     shown
 }
@@ -111,6 +115,8 @@ async fn check_free(present: &ServerConfigOptions, wanted: &ServerConfigOptions)
 
 fn check(config: &ServerConfigOptions) -> ApiResult<()> {
     check_listeners(config)?;
+    email::check(&config.email)?;
+    webhooks::check(&config.webhook_options)?;
     if config.session_settings.expired_in_seconds > MAX_IDLE {
         return Err(ApiError::bad_request(format!(
             "SessionSettings.ExpiredInSeconds is at most {MAX_IDLE}"
@@ -170,10 +176,11 @@ async fn restore_secrets(
         &present.authentication_role.remote_storage,
         &mut config.authentication_role.remote_storage,
     )?;
+    email::adopt(app, "", Some(&present.email), &mut config.email)?;
+    let hooks = Some(&present.webhook_options);
+    webhooks::adopt(app, "", hooks, &mut config.webhook_options)?;
     for (id, organization) in &mut config.organizations {
-        let old = present.organizations.get(id);
-        let old = old.map_or(&[][..], |o| &o.remote_storage);
-        storage_templates::adopt(app, old, &mut organization.remote_storage)?;
+        crate::organizations::adopt_secrets(app, id, present.organizations.get(id), organization)?;
     }
     for admin in &mut config.admin_users {
         let old = find_admin(&present.admin_users, &admin.username, &admin.organization_id);
