@@ -40,6 +40,12 @@ pub struct App {
     pub reports: crate::reports::Reports,
     /// What became of the server's copies of itself.
     pub self_backup: crate::self_backup::SelfBackup,
+    /// Whether this server is the one that sends e-mails and webhooks.
+    pub leader: crate::leader::Leader,
+    /// E-mail.
+    pub mailer: crate::email::Mailer,
+    /// Webhooks.
+    pub webhooks: crate::webhooks::State,
     /// Devices on line.
     pub live: Registry,
     /// Devices that wait for an account.

@@ -1,6 +1,7 @@
 //! Where a request came from.
 
 use axum::http::{HeaderMap, header};
+use encke_api::messages::Language;
 use std::net::IpAddr;
 
 /// Address, host and path of a request.
@@ -14,6 +15,8 @@ pub struct Origin {
     pub authority: String,
     /// Path of the request.
     pub path: String,
+    /// The language that the caller reads.
+    pub language: Language,
 }
 
 impl Origin {
@@ -37,6 +40,7 @@ impl Origin {
             host: without_port(&authority).to_string(),
             authority,
             path: path.to_string(),
+            language: Language::accepted(header(header::ACCEPT_LANGUAGE)),
         }
     }
 }

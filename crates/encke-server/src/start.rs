@@ -112,6 +112,7 @@ pub fn all_routes() -> Vec<Route> {
     let mut routes = Vec::new();
     routes.extend(crate::admins::routes());
     routes.extend(crate::auth::routes());
+    routes.extend(crate::email::routes());
     routes.extend(crate::events::routes());
     routes.extend(crate::external_login::routes());
     routes.extend(crate::groups::routes());
@@ -129,6 +130,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::storage_templates::routes());
     routes.extend(crate::users::routes());
     routes.extend(crate::webauthn::routes());
+    routes.extend(crate::webhooks::routes());
     let unsupported = crate::unsupported::routes(&routes);
     routes.extend(unsupported);
     routes
@@ -209,6 +211,9 @@ impl Server {
             self_backup: crate::self_backup::SelfBackup::default(),
             data_dir: options.data_dir,
             acme,
+            leader: crate::leader::Leader::default(),
+            mailer: crate::email::Mailer::default(),
+            webhooks: crate::webhooks::State::default(),
             live: Registry::default(),
             lobby: crate::installation::Lobby::default(),
             table: Table::new(all_routes()),
@@ -219,13 +224,6 @@ impl Server {
             ending: tokio::sync::watch::Sender::new(None),
             config: RwLock::new(Arc::new(config)),
         });
-        app.store.announce(|| EventDraft {
-            actor: String::new(),
-            organization: String::new(),
-            resource: app.start_hash.clone(),
-            kind: SEVT_SERVER_STARTED,
-            data: Value::Null,
-        });
         tokio::spawn(crate::auth::sweep(app.clone()));
         tokio::spawn(prune(app.clone()));
         if options.database.is_some() {
@@ -233,6 +231,16 @@ impl Server {
         }
         tokio::spawn(crate::policies::start(app.clone()));
         tokio::spawn(crate::reports::keep_log(app.clone()));
+        tokio::spawn(crate::leader::keep(app.clone()));
+        crate::email::start(&app);
+        crate::webhooks::start(&app);
+        app.store.announce(|| EventDraft {
+            actor: String::new(),
+            organization: String::new(),
+            resource: app.start_hash.clone(),
+            kind: SEVT_SERVER_STARTED,
+            data: Value::Null,
+        });
         crate::jobs::start(&app);
         crate::storage_role::start(&app).await;
         tokio::spawn(crate::meta::keep_statistics(app.clone()));
@@ -402,6 +410,7 @@ async fn prepare_config(store: &Store) -> Result<ServerConfigOptions, StoreError
         .change_config(|config| {
             config.authentication_role.role_enabled = true;
             config.authentication_role.generate_missed_backup_events = true;
+            config.authentication_role.generate_scheduled_emails = true;
             config.authentication_role.prune_logs_after_days = KEEP_DAYS;
             config.storage_role.role_enabled = true;
             config.login_protection = crate::auth::default_protection();

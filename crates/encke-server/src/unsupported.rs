@@ -50,11 +50,9 @@ fn reason(area: &str, path: &str) -> &'static str {
     match area {
         "branding_builds" => "branded client builds are not available yet",
         "constellation" => "the Constellation Role is not available yet",
-        "email_reports" => "e-mail is not available yet",
         "psa" => "PSA systems are not connected yet",
         "replication" => "replication is not available yet",
         "update_campaigns" => "devices can not update themselves yet",
-        "webhooks" => "webhooks are not available yet",
         _ => "this call is not available yet",
     }
 }
@@ -69,14 +67,6 @@ fn guarded(route: Route, path: &str) -> Route {
         route.denied_if(|p| p.deny_software_build_role)
     } else if is("/build-config/") {
         route.denied_if(|p| p.deny_software_build_role || p.prevent_edit_server_settings)
-    } else if is("/meta/email-options/") || is("/meta/send-test-") {
-        route
-            .granted_if(|p| p.allow_edit_email_options)
-            .denied_if(|p| p.prevent_edit_server_settings)
-    } else if is("/webhook-options/") {
-        route
-            .granted_if(|p| p.allow_edit_webhooks)
-            .denied_if(|p| p.prevent_edit_server_settings)
     } else {
         route
     }

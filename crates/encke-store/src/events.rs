@@ -19,6 +19,23 @@ pub struct Event {
     pub kind: i64,
     /// The whole `StreamableEvent` as JSON text.
     pub json: String,
+    /// Whether it is stored, so that it can be read again.
+    pub stored: bool,
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    /// Grows from event to event.
+    pub id: i64,
+    /// Unix seconds.
+    pub time: i64,
+    /// The organization it belongs to; empty for the top level.
+    pub organization: String,
+    /// One of the `SEVT_` constants.
+    pub kind: i64,
+    /// The whole `StreamableEvent` as JSON text.
+    pub json: String,
 }
 
 /// An event about to be written.
@@ -83,6 +100,7 @@ impl EventDraft {
             organization: self.organization,
             kind: self.kind,
             json: serde_json::to_string(&event).unwrap_or_default(),
+            stored: false,
         }
     }
 }
@@ -140,6 +158,58 @@ impl Store {
                 &mut |row| Ok(each(&mut state, row.int(0)?, row.int(1)?, row.text(2)?)),
             )?;
             Ok(state)
+        })
+        .await
+    }
+
+    /// The id of the newest stored event; 0 before the first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn last_event(&self) -> StoreResult<i64> {
+        self.read_few(|sql| {
+            let last = sql.first("SELECT id FROM events ORDER BY id DESC LIMIT 1", &[], |row| {
+                row.int(0)
+            })?;
+            Ok(last.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Stored events after one, in order, those of one organization or (`None`) all.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn events_after(
+        &self,
+        organization: Option<&str>,
+        id: i64,
+        limit: i64,
+    ) -> StoreResult<Vec<StoredEvent>> {
+        let organization = organization.map(str::to_string);
+        self.read_few(move |sql| {
+            let only = if organization.is_some() {
+                " AND organization = ?3"
+            } else {
+                ""
+            };
+            let mut params = vec![P::Int(id), P::Int(limit)];
+            params.extend(organization.as_deref().map(P::Text));
+            sql.all(
+                &format!(
+                    "SELECT id, time, organization, type, body FROM events WHERE id > ?1{only} ORDER BY id LIMIT ?2"
+                ),
+                &params,
+                |row| {
+                    Ok(StoredEvent {
+                        id: row.int(0)?,
+                        time: row.int(1)?,
+                        organization: row.text(2)?.to_string(),
+                        kind: row.int(3)?,
+                        json: row.text(4)?.to_string(),
+                    })
+                },
+            )
         })
         .await
     }

@@ -12,6 +12,8 @@ mod events;
 mod external_admins;
 mod install_tokens;
 mod jobs;
+mod leases;
+mod mail;
 mod migrations;
 mod postgres;
 mod reports;
@@ -21,13 +23,21 @@ pub mod sql;
 mod sqlite;
 mod statistics;
 mod users;
+mod webhooks;
 mod writer;
 
 pub use buckets::{BucketId, BucketRules, BucketSize, StoredBucket};
 pub use error::{StoreError, StoreResult};
-pub use events::{Event, EventDraft};
+pub use events::{Event, EventDraft, StoredEvent};
 pub use install_tokens::StoredToken;
-pub use jobs::{JobFilter, Reported, RunningJob, compile as compile_search, delete_jobs_of_user, is_running};
+pub use jobs::{
+    CompiledSearch, JobFilter, Reported, RunningJob, compile as compile_search, delete_jobs_of_user,
+    is_running, note_duty,
+};
+pub use mail::{
+    Attachment, DueMail, ListedMail, MailContent, MailCounts, NewMail, enqueue_mail,
+    remove_mails_of_organization,
+};
 pub use reports::{
     ReportCalls, ReportOwner, StoredCode, StoredReport, StoredSource, StoredTemplate, delete_reports_of,
 };
@@ -35,6 +45,7 @@ pub use scope::Scope;
 pub use sessions::{SessionKind, StoredSession};
 pub use statistics::Note;
 pub use users::{NewProfile, ProfileChange, StoredProfile, UsersOf};
+pub use webhooks::{StoredWebhook, remove_webhooks_of_organization};
 
 use sql::{Sql, Tx};
 use std::path::{Path, PathBuf};
@@ -48,7 +59,7 @@ const EVENT_BUFFER: usize = 512;
 #[derive(Clone)]
 pub struct Store {
     database: Database,
-    bus: broadcast::Sender<Arc<Event>>,
+    bus: Bus,
     /// Reads run where they are asked for, and fail when they are long.
     short: bool,
 }
@@ -59,13 +70,36 @@ enum Database {
     Postgres(Arc<postgres::Postgres>),
 }
 
+/// Where events go that are on disk.
+#[derive(Clone)]
+pub(crate) struct Bus {
+    all: broadcast::Sender<Arc<Event>>,
+    stored: broadcast::Sender<Arc<Event>>,
+}
+
+impl Bus {
+    fn new() -> Self {
+        Self {
+            all: broadcast::channel(EVENT_BUFFER).0,
+            stored: broadcast::channel(EVENT_BUFFER).0,
+        }
+    }
+
+    /// Passes on an event that is stored. Nobody listening is not a failure.
+    pub(crate) fn send(&self, event: Event) {
+        let event = Arc::new(event);
+        let _ = self.all.send(event.clone());
+        let _ = self.stored.send(event);
+    }
+}
+
 impl Store {
     /// Opens (and creates or migrates) the database file.
     ///
     /// # Errors
     /// The file can not be opened, is not a database, or comes from a newer version.
     pub fn open(path: &Path) -> StoreResult<Self> {
-        let (bus, _) = broadcast::channel(EVENT_BUFFER);
+        let bus = Bus::new();
         let sqlite = sqlite::Sqlite::open(path, bus.clone())?;
         Ok(Self {
             database: Database::Sqlite(Arc::new(sqlite)),
@@ -81,7 +115,7 @@ impl Store {
     /// # Errors
     /// The address is wrong, the database does not answer, or comes from a newer version.
     pub async fn connect(url: &str) -> StoreResult<Self> {
-        let (bus, _) = broadcast::channel(EVENT_BUFFER);
+        let bus = Bus::new();
         let (url, sender) = (url.to_string(), bus.clone());
         let postgres = tokio::task::spawn_blocking(move || postgres::Postgres::connect(&url, sender))
             .await
@@ -184,14 +218,21 @@ impl Store {
     /// over.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.bus.subscribe()
+        self.bus.all.subscribe()
+    }
+
+    /// As [`Store::subscribe`], without what is only announced: log-ins come with every call, and whoever does not care
+    /// should not be woken by each.
+    #[must_use]
+    pub fn subscribe_stored(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.bus.stored.subscribe()
     }
 
     /// Sends an event that no stored change belongs to (log-ins, live connections), if somebody listens.
     pub fn announce(&self, draft: impl FnOnce() -> EventDraft) {
-        if self.bus.receiver_count() > 0 {
+        if self.bus.all.receiver_count() > 0 {
             // Nobody listening any more is not a failure.
-            let _ = self.bus.send(Arc::new(draft().into_event()));
+            let _ = self.bus.all.send(Arc::new(draft().into_event()));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL, for when one machine is not enough: several servers share one database. Writers take turns by an
 //! advisory lock, so events have one order; each server hears of all of them by LISTEN and NOTIFY.
 
+use crate::Bus;
 use crate::error::{StoreError, StoreResult};
 use crate::events::Event;
 use crate::migrations;
@@ -17,7 +18,6 @@ use std::panic::AssertUnwindSafe;
 use std::str::FromStr as _;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::broadcast;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Readers at once, connected when they are first needed. A client that takes a long list slowly keeps its reader all
@@ -61,7 +61,7 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// Connects, and creates or migrates the schema. Blocks.
-    pub(crate) fn connect(url: &str, bus: broadcast::Sender<Arc<Event>>) -> StoreResult<Self> {
+    pub(crate) fn connect(url: &str, bus: Bus) -> StoreResult<Self> {
         let mut config = Config::from_str(url)
             .map_err(|e| StoreError::Invalid(format!("The database's address can not be read: {e}")))?;
         config.connect_timeout(CONNECT_TIME).application_name("encke");
@@ -202,12 +202,7 @@ fn migrate(c: &mut Connection) -> StoreResult<()> {
 }
 
 /// Passes on every event of the database, whichever server wrote it, in the order of their transactions.
-fn listen(
-    config: Config,
-    first: &mut Connection,
-    bus: broadcast::Sender<Arc<Event>>,
-    alive: Weak<()>,
-) -> StoreResult<()> {
+fn listen(config: Config, first: &mut Connection, bus: Bus, alive: Weak<()>) -> StoreResult<()> {
     const LAST: &str = "SELECT COALESCE(MAX(id), 0)::BIGINT FROM events";
     let mut last: i64 = first.client.query_one(LAST, &[])?.get(0);
     let follow = move || {
@@ -229,12 +224,7 @@ fn listen(
     Ok(())
 }
 
-fn follow(
-    config: &Config,
-    last: &mut i64,
-    bus: &broadcast::Sender<Arc<Event>>,
-    alive: &Weak<()>,
-) -> StoreResult<()> {
+fn follow(config: &Config, last: &mut i64, bus: &Bus, alive: &Weak<()>) -> StoreResult<()> {
     const NEW: &str = "SELECT id, organization, type, body FROM events WHERE id > $1 ORDER BY id LIMIT 500";
     let mut client = connect(config)?;
     client.batch_execute(&format!("LISTEN {CHANNEL}"))?;
@@ -245,12 +235,12 @@ fn follow(
             let rows = client.query(&new, &[&*last])?;
             for row in &rows {
                 *last = row.get(0);
-                // Nobody listening is not a failure.
-                let _ = bus.send(Arc::new(Event {
+                bus.send(Event {
                     organization: row.get(1),
                     kind: row.get(2),
                     json: row.get(3),
-                }));
+                    stored: true,
+                });
             }
             if rows.is_empty() {
                 break;

@@ -1,5 +1,6 @@
 //! SQLite: one writer thread that gathers waiting transactions into one write to the disk, and a pool of readers.
 
+use crate::Bus;
 use crate::accounts_cache::AccountsCache;
 use crate::error::{StoreError, StoreResult};
 use crate::events::Event;
@@ -14,7 +15,6 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use tokio::sync::broadcast;
 
 /// Readers that stay open. More than the cores of a small machine, so that a long list does not hold up short calls.
 const READERS: usize = 8;
@@ -49,7 +49,7 @@ struct Readers {
 }
 
 impl Sqlite {
-    pub(crate) fn open(path: &Path, bus: broadcast::Sender<Arc<Event>>) -> StoreResult<Self> {
+    pub(crate) fn open(path: &Path, bus: Bus) -> StoreResult<Self> {
         let mut writer = connect(path, false)?;
         migrate(&mut writer)?;
         let readers = (0..READERS)
@@ -260,7 +260,7 @@ fn migrate(c: &mut Connection) -> StoreResult<()> {
 
 struct SqliteWriter {
     connection: Connection,
-    bus: broadcast::Sender<Arc<Event>>,
+    bus: Bus,
     accounts: Arc<AccountsCache>,
 }
 
@@ -283,8 +283,7 @@ impl WriteConnection for SqliteWriter {
             self.accounts.changed();
         }
         for event in done.events {
-            // Nobody listening is not a failure.
-            let _ = self.bus.send(Arc::new(event));
+            self.bus.send(event);
         }
     }
 }

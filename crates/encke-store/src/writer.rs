@@ -126,8 +126,9 @@ fn run_group(
         if !keep {
             connection.control("ROLLBACK TO SAVEPOINT one")?;
         } else if !drafts.is_empty() {
-            for event in drafts.into_iter().map(EventDraft::into_event) {
+            for mut event in drafts.into_iter().map(EventDraft::into_event) {
                 events::insert(connection.sql(), &event)?;
+                event.stored = true;
                 done.events.push(event);
             }
         }

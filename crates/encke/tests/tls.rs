@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use support::certificates::certify;
 use support::device::{PASSWORD, USER, until};
 use support::{Server, configure};
 
@@ -24,39 +25,6 @@ impl Drop for Tls {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn openssl(folder: &Path, arguments: &str) {
-    let made = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(folder)
-        .output()
-        .expect("openssl is installed");
-    assert!(made.status.success(), "openssl {arguments}: {made:?}");
-}
-
-/// Makes a certificate for this machine's own names in place of the one before, by an authority of the test's own.
-fn certify(folder: &Path, days: u32) {
-    const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    if !folder.join("ca.pem").exists() {
-        openssl(
-            folder,
-            &format!("req -x509 {KEY} -subj /CN=authority -days 30 -keyout ca.key -out ca.pem"),
-        );
-    }
-    fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1").unwrap();
-    openssl(
-        folder,
-        &format!("req {KEY} -subj /CN=encke -keyout key.new -out request"),
-    );
-    openssl(
-        folder,
-        &format!(
-            "x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} -extfile names -out cert.new"
-        ),
-    );
-    fs::rename(folder.join("key.new"), folder.join("key.pem")).unwrap();
-    fs::rename(folder.join("cert.new"), folder.join("cert.pem")).unwrap();
 }
 
 impl Tls {

@@ -5,11 +5,13 @@ use super::{resources, service};
 use crate::admins::{OBSCURED, obscured};
 use crate::app::{App, Ending};
 use crate::auth::{Admin, find_admin};
+use crate::email;
 use crate::external_login;
 use crate::start::DEFAULT_LISTEN;
 use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, Route, done};
 use crate::tls;
+use crate::webhooks;
 use encke_api::account_keys::PASSWORD_FORMAT_ENCKE;
 use encke_api::constants::{MINIMUM_LOG_RETENTION_DAYS, PASSWORD_FORMAT_PLAINTEXT, SEVT_SERVER_UPDATED};
 use encke_api::form::{Json, NoParams};
@@ -64,8 +66,10 @@ fn shown(config: &ServerConfigOptions) -> ServerConfigOptions {
     shown.listen_addresses = tls::obscured(&config.listen_addresses);
     let sources = &mut shown.external_admin_user_sources;
     *sources = external_login::obscured_all(sources);
+    email::hide(&mut shown.email);
+    webhooks::hide(&mut shown.webhook_options);
     for organization in shown.organizations.values_mut() {
-        organization.remote_storage = storage_templates::obscured(&organization.remote_storage);
+        crate::organizations::hide_secrets(organization);
     }
     shown
 }
@@ -122,6 +126,8 @@ async fn check_free(present: &ServerConfigOptions, wanted: &ServerConfigOptions)
 fn check(config: &ServerConfigOptions) -> ApiResult<()> {
     check_listeners(config)?;
     external_login::check_all(config, &config.external_admin_user_sources)?;
+    email::check(&config.email)?;
+    webhooks::check(&config.webhook_options)?;
     if config.session_settings.expired_in_seconds > MAX_IDLE {
         return Err(ApiError::bad_request(format!(
             "SessionSettings.ExpiredInSeconds is at most {MAX_IDLE}"
@@ -191,10 +197,11 @@ async fn restore_secrets(
         &present.external_admin_user_sources,
         &mut config.external_admin_user_sources,
     )?;
+    email::adopt(app, "", Some(&present.email), &mut config.email)?;
+    let hooks = Some(&present.webhook_options);
+    webhooks::adopt(app, "", hooks, &mut config.webhook_options)?;
     for (id, organization) in &mut config.organizations {
-        let old = present.organizations.get(id);
-        let old = old.map_or(&[][..], |o| &o.remote_storage);
-        storage_templates::adopt(app, old, &mut organization.remote_storage)?;
+        crate::organizations::adopt_secrets(app, id, present.organizations.get(id), organization)?;
     }
     for admin in &mut config.admin_users {
         let old = find_admin(&present.admin_users, &admin.username, &admin.organization_id);

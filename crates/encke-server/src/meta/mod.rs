@@ -47,6 +47,8 @@ pub async fn version_info(app: &App) -> ApiResult<ServerMetaVersionInfo> {
         .count_users(&encke_store::Scope::All)
         .await
         .map_err(store_error)?;
+    let mails = app.store.mail_counts().await.map_err(store_error)?;
+    let worker = *app.mailer.worker.lock();
     Ok(ServerMetaVersionInfo {
         // The version of the protocol: clients choose their behaviour by it.
         version: APPLICATION_VERSION.into(),
@@ -64,6 +66,14 @@ pub async fn version_info(app: &App) -> ApiResult<ServerMetaVersionInfo> {
         server_license_feature_set: u32::MAX,
         configured_devices: devices,
         license_valid_until: NO_END,
+        emails_sent_successfully: mails.sent,
+        emails_sent_errors: mails.given_up,
+        emails_waiting_in_queue: mails.waiting,
+        scheduled_email_thread_current_state: worker.state,
+        scheduled_email_thread_last_calculate_duration_nanos: worker.last_duration,
+        scheduled_email_thread_waiting_until: worker.waiting_until,
+        scheduled_email_thread_last_wake_time: worker.last_wake,
+        scheduled_email_thread_last_wake_sent_emails: worker.last_sent,
         self_backup: app.self_backup.statistics(),
         ..Default::default()
     })

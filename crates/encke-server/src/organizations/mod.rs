@@ -6,8 +6,10 @@ mod export;
 
 use crate::app::{App, store_error};
 use crate::auth::Admin;
+use crate::email;
 use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, MapOf, Route, done};
+use crate::webhooks;
 use encke_api::constants::{
     SEVT_ACCOUNT_ADMIN_REMOVED, SEVT_TENANT_NEW, SEVT_TENANT_REMOVED, SEVT_TENANT_UPDATED,
 };
@@ -19,7 +21,10 @@ use encke_api::types::{
 };
 use encke_api::{ApiError, ApiResult, params};
 use encke_store::collections::remove_items_of_organization;
-use encke_store::{EventDraft, ReportOwner, Scope, SessionKind, UsersOf};
+use encke_store::{
+    EventDraft, ReportOwner, Scope, SessionKind, UsersOf, remove_mails_of_organization,
+    remove_webhooks_of_organization,
+};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -108,8 +113,29 @@ pub(crate) fn check_hosts(hosts: &mut [String]) -> ApiResult<()> {
 }
 
 /// Makes an organization ready to leave the server.
-fn hide_secrets(organization: &mut Organization) {
+pub(crate) fn hide_secrets(organization: &mut Organization) {
     organization.remote_storage = storage_templates::obscured(&organization.remote_storage);
+    email::hide(&mut organization.email);
+    webhooks::hide(&mut organization.webhook_options);
+}
+
+/// Makes the secrets of an organization that somebody wrote ready to be kept in place of the present one's.
+///
+/// # Errors
+/// 400 for an obscured secret that is not known.
+pub(crate) fn adopt_secrets(
+    app: &App,
+    id: &str,
+    present: Option<&Organization>,
+    wanted: &mut Organization,
+) -> ApiResult<()> {
+    email::check(&wanted.email)?;
+    email::adopt(app, id, present.map(|o| &o.email), &mut wanted.email)?;
+    webhooks::check(&wanted.webhook_options)?;
+    let hooks = present.map(|o| &o.webhook_options);
+    webhooks::adopt(app, id, hooks, &mut wanted.webhook_options)?;
+    let templates = present.map_or(&[][..], |o| &o.remote_storage);
+    storage_templates::adopt(app, templates, &mut wanted.remote_storage)
 }
 
 async fn list(app: Arc<App>, _: Admin, _: Call<NoParams>) -> ApiResult<MapOf<Organization>> {
@@ -140,9 +166,7 @@ async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Doc<Orga
     hide_secrets(&mut answer);
     let (handle, key, actor) = (app.clone(), id.clone(), admin.name.clone());
     app.change_config(move |config| {
-        let old = config.organizations.get(&key);
-        let old = old.map_or(&[][..], |o| &o.remote_storage);
-        storage_templates::adopt(&handle, old, &mut organization.remote_storage)?;
+        adopt_secrets(&handle, &key, config.organizations.get(&key), &mut organization)?;
         for (other, o) in &config.organizations {
             if let Some(taken) = o.hosts.iter().find(|h| organization.hosts.contains(h))
                 && *other != key
@@ -169,6 +193,8 @@ async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Doc<Orga
     if suspended {
         close_devices(&app, &id);
     }
+    webhooks::changed(&app, None).await?;
+    email::settings_changed(&app);
     Ok(Doc(OrganizationResponse {
         status: 200,
         message: "OK".into(),
@@ -225,7 +251,11 @@ async fn delete(app: Arc<App>, admin: Admin, call: Call<Delete>) -> ApiResult<En
     }
     let organization = id.clone();
     app.store
-        .write(move |tx| remove_items_of_organization(tx, &organization))
+        .write(move |tx| {
+            remove_mails_of_organization(tx, &organization)?;
+            remove_webhooks_of_organization(tx, &organization)?;
+            remove_items_of_organization(tx, &organization)
+        })
         .await
         .map_err(store_error)?;
     let admins: Vec<String> = app

@@ -69,15 +69,20 @@ impl Store {
     /// # Errors
     /// The database fails.
     pub async fn note_duty(&self, name: &'static str, done: i64) -> StoreResult<()> {
-        self.write(move |tx| {
-            tx.execute(
-                "INSERT INTO duties (name, done) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET done = ?2",
-                &[P::Text(name), P::Int(done)],
-            )?;
-            Ok(())
-        })
-        .await
+        self.write(move |tx| note_duty(tx, name, done)).await
     }
+}
+
+/// Notes up to when a duty was done, with what was done.
+///
+/// # Errors
+/// The database fails.
+pub fn note_duty(tx: &mut Tx, name: &str, done: i64) -> StoreResult<()> {
+    tx.execute(
+        "INSERT INTO duties (name, done) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET done = ?2",
+        &[P::Text(name), P::Int(done)],
+    )?;
+    Ok(())
 }
 
 /// Removes the missed jobs that a backup which did run stands for.

@@ -5,6 +5,7 @@ mod matching;
 mod missed;
 mod search;
 
+pub use missed::note_duty;
 pub use search::{CompiledSearch, compile};
 
 use crate::Store;
@@ -40,6 +41,21 @@ pub enum JobFilter {
     Running,
     /// Found by a search.
     Search(CompiledSearch),
+    /// Found by a search, of those that ended between two times (Unix seconds), both included.
+    SearchEnded(CompiledSearch, i64, i64),
+    /// One, if a search finds it.
+    SearchOne(CompiledSearch, String),
+}
+
+impl JobFilter {
+    fn search(&self) -> Option<&CompiledSearch> {
+        match self {
+            Self::Search(search) | Self::SearchEnded(search, _, _) | Self::SearchOne(search, _) => {
+                Some(search)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A job that has not ended, as far as the watch over silent devices needs it.
@@ -152,10 +168,19 @@ fn conditions(scope: &Scope, filter: &JobFilter, dialect: Dialect) -> (String, V
             condition += &format!(" AND (started BETWEEN ?{at} AND ?{to} OR ended BETWEEN ?{at} AND ?{to})");
         }
         JobFilter::Running => condition += &format!(" AND {running}"),
-        JobFilter::Search(search) => {
-            condition += &format!(" AND ({})", search.condition(dialect, at));
-            params.extend(search.params(dialect).iter().cloned());
+        JobFilter::Search(_) => {}
+        JobFilter::SearchEnded(_, from, to) => {
+            params.extend([Owned::Int(*from), Owned::Int(*to)]);
+            condition += &format!(" AND ended BETWEEN ?{at} AND ?{}", at + 1);
         }
+        JobFilter::SearchOne(_, id) => {
+            params.push(Owned::Text(id.clone()));
+            condition += &format!(" AND id = ?{at}");
+        }
+    }
+    if let Some(search) = filter.search() {
+        condition += &format!(" AND ({})", search.condition(dialect, params.len() + 1));
+        params.extend(search.params(dialect).iter().cloned());
     }
     (condition, params)
 }
@@ -169,10 +194,7 @@ fn each_body(
 ) -> StoreResult<()> {
     let (condition, params) = conditions(scope, filter, sql.dialect());
     let params: Vec<P> = params.iter().map(Owned::borrow).collect();
-    let matcher = match filter {
-        JobFilter::Search(search) => search.matcher(sql.dialect()),
-        _ => None,
-    };
+    let matcher = filter.search().and_then(|search| search.matcher(sql.dialect()));
     sql.query(
         &format!("SELECT body FROM jobs WHERE {condition}"),
         &params,
@@ -360,9 +382,8 @@ impl Store {
     pub async fn count_jobs(&self, scope: &Scope, filter: JobFilter) -> StoreResult<i64> {
         let scope = scope.clone();
         self.read(move |sql| {
-            if let JobFilter::Search(search) = &filter
-                && search.matcher(sql.dialect()).is_some()
-            {
+            let searched = filter.search().and_then(|search| search.matcher(sql.dialect()));
+            if searched.is_some() {
                 let mut count = 0;
                 each_body(sql, &scope, &filter, &mut |_| {
                     count += 1;

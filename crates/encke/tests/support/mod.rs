@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 pub mod authenticator;
+pub mod certificates;
 pub mod device;
 pub mod directory;
 pub mod mariadb;
@@ -23,6 +24,9 @@ pub mod stream;
 
 /// Name of the administrator of a test's server, and its password.
 pub const ADMIN: &str = "admin";
+
+/// A file of the data folder with the certificates that the server believes instead of the system's.
+pub const AUTHORITY: &str = "test-authority.pem";
 
 /// A running server.
 pub struct Server {
@@ -68,6 +72,10 @@ fn launch(data_dir: &Path, log: &Path, disk: Option<u32>, listen: &str) -> (Chil
             .args(["-Urm", "sh", "-c", script, "sh", &size.to_string()])
             .arg(data_dir)
             .arg(program);
+    }
+    let authority = data_dir.join(AUTHORITY);
+    if authority.exists() {
+        command.env("SSL_CERT_FILE", authority);
     }
     if let Some(database) = postgres::noted(data_dir) {
         command.env("ENCKE_DATABASE", database);

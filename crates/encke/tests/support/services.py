@@ -5,6 +5,7 @@ services.py webdav FOLDER USER PASSWORD        runs WebDAV
 services.py ftp FOLDER USER PASSWORD CERTIFICATE  runs FTP; with the file of a certificate and its key, only by TLS,
                                                which with a further `implicit` begins with the first byte
 services.py sftp FOLDER USER PASSWORD          runs SFTP, where keys do not open; prints its own key as well
+services.py smtp FOLDER KIND USER PASSWORD CERTIFICATE PORT  runs SMTP (plain, starttls, tls) that keeps mails in a folder
 services.py container URL ACCOUNT KEY NAME     makes a container of Azure Blob Storage
 services.py ask URL KEY SECRET QUESTION ...    prints the answer, or the code of the refusal
 A service prints one line of JSON once it can be reached, and ends with its standard input.
@@ -150,6 +151,69 @@ def run_ftp(folder, user, password, certificate, mode=""):
     return {"url": "ftp://127.0.0.1:%d" % server.address[1]}
 
 
+def run_smtp(folder, kind, user, password, certificate, port):
+    import asyncio
+    import ssl
+    import uuid
+    from aiosmtpd.smtp import SMTP, AuthResult
+
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+
+    class Handler:
+        async def handle_DATA(self, server, session, envelope):
+            # What a test wants to be answered first, one line a mail.
+            answers = os.path.join(folder, "answers")
+            if os.path.exists(answers):
+                with open(answers) as file:
+                    first, *rest = file.read().splitlines() or [""]
+                os.remove(answers)
+                if rest:
+                    with open(answers, "w") as file:
+                        file.write("\n".join(rest))
+                if first:
+                    return first
+            mail = {
+                "from": envelope.mail_from,
+                "to": envelope.rcpt_tos,
+                "data": envelope.content.decode("utf-8", "replace"),
+                "tls": session.ssl is not None,
+                "user": session.auth_data.login.decode() if session.auth_data else None,
+                "hello": session.host_name,
+            }
+            draft = os.path.join(folder, uuid.uuid4().hex)
+            with open(draft, "w") as file:
+                json.dump(mail, file)
+            os.rename(draft, draft + ".json")
+            return "250 taken"
+
+    def authenticate(server, session, envelope, mechanism, data):
+        good = data.login == user.encode() and data.password == password.encode()
+        return AuthResult(success=good, handled=good, auth_data=data)
+
+    loop = asyncio.new_event_loop()
+
+    def connection():
+        return SMTP(
+            Handler(),
+            hostname="mail.test",
+            loop=loop,
+            enable_SMTPUTF8=True,
+            tls_context=context if kind == "starttls" else None,
+            require_starttls=kind == "starttls",
+            authenticator=authenticate,
+            auth_required=bool(user),
+            auth_require_tls=kind == "starttls",
+        )
+
+    made = loop.create_server(connection, "127.0.0.1", int(port), ssl=context if kind == "tls" else None)
+    server = loop.run_until_complete(made)
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return {"url": "smtp://127.0.0.1:%d" % server.sockets[0].getsockname()[1]}
+
+
 def container(url, account, key, name):
     import base64
     import hashlib
@@ -227,6 +291,6 @@ if sys.argv[1] == "ask":
 elif sys.argv[1] == "container":
     print(container(*sys.argv[2:]))
 else:
-    run = {"s3": run_s3, "webdav": run_webdav, "ftp": run_ftp, "sftp": run_sftp}[sys.argv[1]]
+    run = {"s3": run_s3, "webdav": run_webdav, "ftp": run_ftp, "sftp": run_sftp, "smtp": run_smtp}[sys.argv[1]]
     print(json.dumps(run(*sys.argv[2:])), flush=True)
     sys.stdin.read()

@@ -172,6 +172,21 @@ impl Service {
         service
     }
 
+    /// SMTP that keeps what it takes over in a folder: `plain`, `starttls` or `tls` with a certificate (a file with its
+    /// key), for anybody or for one user. Port 0 is any.
+    pub fn smtp(folder: &Path, kind: &str, login: (&str, &str), certificate: &str, port: u16) -> Self {
+        let port = port.to_string();
+        Self::start(&[
+            "smtp",
+            folder.to_str().unwrap(),
+            kind,
+            login.0,
+            login.1,
+            certificate,
+            &port,
+        ])
+    }
+
     /// Azure Blob Storage (Azurite) over a folder, with one account and one container.
     pub fn azure(folder: &Path, account: &str, key: &str, container: &str) -> Self {
         let program = python()

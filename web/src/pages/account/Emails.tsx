@@ -1,11 +1,13 @@
-import { ActionIcon, Button, Group, Stack, Switch, Text, TextInput } from '@mantine/core';
+import { ActionIcon, Button, Group, Modal, Stack, Switch, Text, TextInput } from '@mantine/core';
+import { useQuery } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
+import { call } from '../../api/client';
 import { isAdmin, useEditProfile } from '../../api/queries';
-import type { EmailReport, Profile } from '../../api/types';
+import type { EmailReport, MailPreview, Profile } from '../../api/types';
 import { EmailReports, newReport, reportText } from '../../components/EmailReports';
 import { SaveBar, useDraft } from '../../components/Fields';
 import { Close } from '../../components/icons';
-import { Empty } from '../../components/parts';
+import { Empty, Fact, Loaded } from '../../components/parts';
 import { t } from '../../i18n';
 
 type Part = Pick<Profile, 'Emails' | 'SendEmailReports' | 'OverrideEmailSettings'>;
@@ -16,13 +18,56 @@ const partOf = (p: Profile): Part => ({
   OverrideEmailSettings: p.OverrideEmailSettings ?? {},
 });
 
+/** A report as it would be sent now. */
+function Preview({
+  user,
+  email,
+  report,
+  close,
+}: {
+  user: string;
+  email: string;
+  report: EmailReport;
+  close: () => void;
+}) {
+  const mail = useQuery({
+    queryKey: ['report-preview', user, email, report],
+    queryFn: () =>
+      call<MailPreview>('/api/v1/admin/preview-user-email-report', {
+        TargetUser: user,
+        EmailReportConfig: report,
+        EmailAddress: email,
+      }),
+    retry: false,
+    gcTime: 0,
+  });
+  return (
+    <Modal opened onClose={close} size="xl" title={t('Preview')}>
+      <Loaded query={mail}>
+        {(m) => (
+          <Stack gap="xs">
+            <Fact label={t('Sender')}>{m.From || '–'}</Fact>
+            <Fact label={t('To')}>{m.To.join(', ')}</Fact>
+            <Fact label={t('Subject')}>{m.EmailSubject}</Fact>
+            <pre className="mail" tabIndex={0} aria-label={t('Text of the e-mail')}>
+              {m.EmailBodyPlaintext}
+            </pre>
+          </Stack>
+        )}
+      </Loaded>
+    </Modal>
+  );
+}
+
 /** Who gets e-mail about an account's backups. */
 export function Emails({ profile }: { profile: Profile }) {
   const edit = useEditProfile(profile.Username);
   const stored = partOf(profile);
   const { draft, setDraft, changed, discard, settled } = useDraft(stored);
   const [address, setAddress] = useState('');
-  const locked = !isAdmin() && profile.Policy?.PreventChangeEmailSettings;
+  const admin = isAdmin();
+  const [shown, setShown] = useState<{ email: string; report: EmailReport } | null>(null);
+  const locked = !admin && profile.Policy?.PreventChangeEmailSettings;
   const own = draft.OverrideEmailSettings;
   const setOwn = (email: string, reports: EmailReport[] | null) => {
     const { [email]: _, ...rest } = own;
@@ -104,14 +149,36 @@ export function Emails({ profile }: { profile: Profile }) {
                   checked={own[email] !== undefined}
                   onChange={(e) => setOwn(email, e.currentTarget.checked ? [newReport()] : null)}
                 />
-                {own[email] && (
-                  <EmailReports value={own[email].Reports ?? []} set={(next) => setOwn(email, next)} />
+                {own[email] ? (
+                  <EmailReports
+                    value={own[email].Reports ?? []}
+                    set={(next) => setOwn(email, next)}
+                    preview={admin ? (report) => setShown({ email, report }) : undefined}
+                  />
+                ) : (
+                  admin && (
+                    <Button
+                      variant="default"
+                      size="compact-sm"
+                      w="fit-content"
+                      onClick={() =>
+                        setShown({
+                          email,
+                          report:
+                            (standard?.ShouldOverrideDefaultReports && standard.Reports?.[0]) || newReport(),
+                        })
+                      }
+                    >
+                      {t('Preview')}
+                    </Button>
+                  )
                 )}
               </Stack>
             </div>
           ))}
         </>
       )}
+      {shown && <Preview {...shown} user={profile.Username} close={() => setShown(null)} />}
       <SaveBar
         changed={changed}
         busy={edit.isPending}

@@ -16,31 +16,7 @@ import { DangerButton } from '../../components/Danger';
 import { type Field, Fields, read, SaveBar, useDraft, written } from '../../components/Fields';
 import { Failure, Section } from '../../components/parts';
 import { t } from '../../i18n';
-
-/** Time zones by name, with the one that is set already. */
-export const timeZones = (set = '') =>
-  [...new Set([...(set ? [set] : []), 'UTC', ...Intl.supportedValuesOf('timeZone')])].map((value) => ({
-    value,
-    label: value,
-  }));
-
-export const languageCodes = () =>
-  [
-    'en_US',
-    'de_DE',
-    'es_ES',
-    'fr_FR',
-    'pt_BR',
-    'pt_PT',
-    'it_IT',
-    'nl_NL',
-    'da_DK',
-    'hr_HR',
-    'he_IL',
-    'ru_RU',
-    'th_TH',
-    'zh_CN',
-  ].map((value) => ({ value, label: value }));
+import { languageCodes, timeZones } from '../../lib/places';
 
 const none = (label: string) => ({ value: '', label });
 

@@ -1,7 +1,8 @@
 // The server's settings: a form for each part, and the whole document for experts.
-import { Button, Group, Stack, Tabs, Text } from '@mantine/core';
+import { Group, Stack, Tabs, Text } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
+import type { ReactNode } from 'react';
 import { call } from '../../api/client';
 import { accountQuery, configQuery, saveConfig, useTopLevel } from '../../api/queries';
 import type { BrandingOptions, ServerConfig } from '../../api/types';
@@ -9,14 +10,13 @@ import { BrandingForm } from '../../components/BrandingForm';
 import { DangerButton } from '../../components/Danger';
 import { type Field, FieldList, Fields, SaveBar, useDraft } from '../../components/Fields';
 import { JsonDocument } from '../../components/JsonDocument';
-import { Lines } from '../../components/Lines';
 import { Failure, Loaded, Page, Section } from '../../components/parts';
 import { t } from '../../i18n';
-import { newId } from '../../lib/format';
 import { useParam, useTabInSight } from '../../lib/search';
-
 import { ExternalLogin } from './ExternalLogin';
+import { MailSettings } from './MailSettings';
 import { SelfBackup } from './SelfBackup';
+import { Webhooks } from './Webhooks';
 
 type Props = { doc: ServerConfig; change: (next: ServerConfig) => void };
 
@@ -153,126 +153,6 @@ function Roles(part: Props) {
   );
 }
 
-function Mail(part: Props) {
-  const kind = part.doc.Email?.Mode ?? '';
-  const smtp = kind === 'smtp' || kind === 'smtp-ssl';
-  return (
-    <Section title={t('E-mail')}>
-      <Fields
-        {...part}
-        fields={[
-          {
-            path: 'Email.Mode',
-            label: t('Sent by'),
-            kind: 'select',
-            options: [
-              { value: '', label: t('Nobody') },
-              { value: 'builtin', label: t('This server, straight to the receiver') },
-              { value: 'smtp', label: 'SMTP' },
-              { value: 'smtp-ssl', label: 'SMTP (TLS)' },
-              { value: 'disabled', label: t('Switched off') },
-            ],
-          },
-          { path: 'Email.FromName', label: t('Sender') },
-          { path: 'Email.FromEmail', label: t('Address of the sender') },
-          ...(smtp
-            ? ([
-                { path: 'Email.SMTPHost', label: t('Server') },
-                { path: 'Email.SMTPPort', label: t('Port'), kind: 'number' },
-                { path: 'Email.SMTPUsername', label: t('User name') },
-                { path: 'Email.SMTPPassword', label: t('Password'), kind: 'secret' },
-                on('Email.SMTPAllowInvalidCertificate', t('Accept any certificate')),
-                on('Email.SMTPAllowUnencrypted', t('Accept an unencrypted connection')),
-              ] as Field[])
-            : []),
-          { path: 'Email.SMTPCustomEhlo', label: t('Name in the greeting (EHLO)') },
-        ]}
-      />
-    </Section>
-  );
-}
-
-function Webhooks({ doc, change }: Props) {
-  const hooks = doc.WebhookOptions ?? {};
-  const set = (next: ServerConfig['WebhookOptions']) => change({ ...doc, WebhookOptions: next });
-  return (
-    <Section title={t('Webhooks')} help={t('The server posts events to these addresses.')}>
-      {Object.entries(hooks).map(([id, hook]) => (
-        <div className="box" key={id}>
-          <Stack gap="xs">
-            <Fields
-              doc={hook}
-              change={(next) => set({ ...hooks, [id]: next })}
-              fields={[
-                { path: 'URL', label: t('Address'), wide: true },
-                {
-                  path: 'Level',
-                  label: t('How much is sent'),
-                  kind: 'select',
-                  options: [
-                    { value: '', label: t('As the server does it') },
-                    { value: 'none', label: t('Only that it happened') },
-                    { value: 'full', label: t('Everything') },
-                  ],
-                },
-                {
-                  path: 'WhiteListedEventTypes',
-                  label: t('Only these events'),
-                  help: t('Numbers; empty: all'),
-                  kind: 'list',
-                },
-              ]}
-            />
-            <Lines
-              label={t('Headers')}
-              help={t('Name: value, one a line')}
-              value={Object.entries(hook.CustomHeaders ?? {}).map(([k, v]) => `${k}: ${v}`)}
-              set={(lines) =>
-                set({
-                  ...hooks,
-                  [id]: {
-                    ...hook,
-                    CustomHeaders: Object.fromEntries(
-                      lines.map((line) => {
-                        const at = line.indexOf(':');
-                        return at < 0 ? [line, ''] : [line.slice(0, at).trim(), line.slice(at + 1).trim()];
-                      }),
-                    ),
-                  },
-                })
-              }
-            />
-            <Group justify="flex-end">
-              <Button
-                size="compact-sm"
-                variant="subtle"
-                color="red"
-                onClick={() => set(Object.fromEntries(Object.entries(hooks).filter(([k]) => k !== id)))}
-              >
-                {t('Remove')}
-              </Button>
-            </Group>
-          </Stack>
-        </div>
-      ))}
-      {Object.keys(hooks).length === 0 && (
-        <Text size="sm" c="dimmed">
-          {t('No webhooks.')}
-        </Text>
-      )}
-      <Button
-        variant="default"
-        w="fit-content"
-        onClick={() =>
-          set({ ...hooks, [newId()]: { URL: '', Level: '', CustomHeaders: {}, WhiteListedEventTypes: [] } })
-        }
-      >
-        {t('Add webhook')}
-      </Button>
-    </Section>
-  );
-}
-
 function Power() {
   const restart = useMutation({ mutationFn: () => call('/api/v1/admin/meta/restart-service') });
   const stop = useMutation({ mutationFn: () => call('/api/v1/admin/meta/shutdown-service') });
@@ -327,8 +207,6 @@ function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
         </>
       )}
       {tab === 'roles' && <Roles {...part} />}
-      {tab === 'mail' && <Mail {...part} />}
-      {tab === 'webhooks' && <Webhooks {...part} />}
       {tab === 'copies' && <SelfBackup {...part} changed={changed} />}
       {tab === 'branding' && (
         <Section
@@ -359,20 +237,39 @@ function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
   );
 }
 
+const LoginSources = () => (
+  <Stack gap="xl" maw={980}>
+    <ExternalLogin />
+  </Stack>
+);
+
 /** What a tenant's administrator may set. */
-function TenantForms() {
+function TenantTabs() {
   const account = useQuery(accountQuery());
+  const [wanted] = useParam('tab');
+  const navigate = useNavigate();
   const may = account.data?.Permissions;
+  const tabs: [string, string, () => ReactNode][] = [['branding', t('Branding'), TenantBranding]];
+  if (may?.AllowEditEmailOptions) tabs.push(['mail', t('E-mail'), MailSettings]);
+  if (may?.AllowEditWebhooks) tabs.push(['webhooks', t('Webhooks'), Webhooks]);
+  if (may?.AllowEditExternalAuthSources) tabs.push(['login', t('External log-in'), LoginSources]);
+  const tab = tabs.find(([key]) => key === wanted)?.[0] ?? 'branding';
+  if (tabs.length === 1) return <TenantBranding />;
   return (
-    <Stack gap="xl" maw={980}>
-      {may?.AllowEditBranding && <TenantBranding />}
-      {may?.AllowEditExternalAuthSources && <ExternalLogin />}
-      {may && !may.AllowEditBranding && !may.AllowEditExternalAuthSources && (
-        <Text size="sm" c="dimmed">
-          {t('Your permissions do not allow changing settings.')}
-        </Text>
-      )}
-    </Stack>
+    <Tabs value={tab} onChange={(next) => next && navigate({ to: '.', search: { tab: next } })}>
+      <Tabs.List className="tabs" mb="md">
+        {tabs.map(([key, label]) => (
+          <Tabs.Tab key={key} value={key}>
+            {label}
+          </Tabs.Tab>
+        ))}
+      </Tabs.List>
+      {tabs.map(([key, , Part]) => (
+        <Tabs.Panel key={key} value={key}>
+          {key === tab && <Part />}
+        </Tabs.Panel>
+      ))}
+    </Tabs>
   );
 }
 
@@ -444,7 +341,7 @@ export function Settings() {
   if (topLevel === false) {
     return (
       <Page title={t('Settings')}>
-        <TenantForms />
+        <TenantTabs />
       </Page>
     );
   }
@@ -461,7 +358,7 @@ export function Settings() {
   const tab = tabs.some(([key]) => key === wanted) ? wanted : 'general';
   return (
     <Page title={t('Settings')}>
-      {tab !== 'login' && (
+      {!['login', 'mail', 'webhooks'].includes(tab) && (
         <Text size="sm" c="dimmed">
           {t('The server starts anew when these are saved; devices connect again by themselves.')}
         </Text>
@@ -476,14 +373,12 @@ export function Settings() {
         </Tabs.List>
         {tabs.map(([key]) => (
           <Tabs.Panel key={key} value={key}>
-            {key === tab &&
-              (tab === 'login' ? (
-                <Stack gap="xl" maw={980}>
-                  <ExternalLogin />
-                </Stack>
-              ) : (
-                <Loaded query={config}>{(data) => <Forms config={data} tab={tab} />}</Loaded>
-              ))}
+            {key === tab && key === 'login' && <LoginSources />}
+            {key === tab && key === 'mail' && <MailSettings />}
+            {key === tab && key === 'webhooks' && <Webhooks />}
+            {key === tab && !['login', 'mail', 'webhooks'].includes(key) && (
+              <Loaded query={config}>{(data) => <Forms config={data} tab={tab} />}</Loaded>
+            )}
           </Tabs.Panel>
         ))}
       </Tabs>

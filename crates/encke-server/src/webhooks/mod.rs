@@ -1,0 +1,202 @@
+//! Webhooks: the server posts events to addresses that administrators name (reference, section 6.3).
+//!
+//! Stored events are told in order, each until it arrives, from a position kept in the store (`feed.rs`); log-ins and
+//! connections, which are not stored, as long as the server lives (`live.rs`). `post.rs` is one message.
+
+mod endpoints;
+mod feed;
+mod live;
+mod post;
+
+pub use endpoints::routes;
+
+use crate::app::{App, store_error};
+use crate::secrets;
+use encke_api::constants::{STREAM_LEVEL_FULL, STREAM_LEVEL_NONE};
+use encke_api::types::{ServerConfigOptions, WebhookOption};
+use encke_api::{ApiError, ApiResult};
+use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Webhooks by name, as the configuration has them.
+pub(crate) type Webhooks = BTreeMap<String, WebhookOption>;
+
+/// Most webhooks of one organization.
+const MAX_WEBHOOKS: usize = 50;
+/// Longest name and address, and most headers.
+const MAX_NAME: usize = 255;
+const MAX_URL: usize = 2048;
+const MAX_HEADERS: usize = 50;
+
+/// The webhooks' part of the running server: counts up when webhooks were changed here.
+pub struct State(watch::Sender<u64>);
+
+impl Default for State {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+/// A webhook with whose it is.
+#[derive(Clone, Debug, PartialEq)]
+struct Hook {
+    organization: String,
+    name: String,
+    option: WebhookOption,
+}
+
+impl Hook {
+    fn wants(&self, kind: i64) -> bool {
+        let only = &self.option.white_listed_event_types;
+        only.is_empty() || only.contains(&kind)
+    }
+
+    /// Whose events it may tell of: one organization's, or everybody's.
+    fn organization(&self) -> Option<&str> {
+        Some(self.organization.as_str()).filter(|o| !o.is_empty())
+    }
+}
+
+/// All webhooks; those of suspended organizations rest.
+fn all(config: &ServerConfigOptions) -> Vec<Hook> {
+    let top = [("", &config.webhook_options)].into_iter();
+    let own = config.organizations.iter().filter(|(_, o)| !o.is_suspended);
+    top.chain(own.map(|(id, o)| (id.as_str(), &o.webhook_options)))
+        .flat_map(|(organization, hooks)| {
+            hooks.iter().map(move |(name, option)| Hook {
+                organization: organization.to_string(),
+                name: name.clone(),
+                option: option.clone(),
+            })
+        })
+        .collect()
+}
+
+fn header_place(organization: &str, name: &str, header: &str) -> String {
+    format!("webhook/{organization}/{name}/{header}")
+}
+
+fn key_place(organization: &str, name: &str) -> String {
+    format!("webhook-key/{organization}/{name}")
+}
+
+/// Whether webhooks can be kept.
+///
+/// # Errors
+/// 400 naming what is wrong.
+pub(crate) fn check(hooks: &Webhooks) -> ApiResult<()> {
+    let bad = |message: String| Err(ApiError::bad_request(message));
+    if hooks.len() > MAX_WEBHOOKS {
+        return bad(format!("An organization has at most {MAX_WEBHOOKS} webhooks"));
+    }
+    for (name, hook) in hooks {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return bad(format!("A webhook's name has 1 to {MAX_NAME} bytes"));
+        }
+        let url = Url::parse(&hook.url).ok();
+        let usable = url.is_some_and(|u| ["http", "https"].contains(&u.scheme()) && u.has_host());
+        if !usable || hook.url.len() > MAX_URL {
+            return bad(format!(
+                "The address of the webhook '{name}' is not an http or https address"
+            ));
+        }
+        if !["", STREAM_LEVEL_FULL, STREAM_LEVEL_NONE].contains(&hook.level.as_str()) {
+            return bad(format!("The webhook's level '{}' is unknown", hook.level));
+        }
+        if hook.custom_headers.len() > MAX_HEADERS {
+            return bad(format!("A webhook has at most {MAX_HEADERS} headers"));
+        }
+        for (header, value) in &hook.custom_headers {
+            if header.parse::<HeaderName>().is_err() || value.parse::<HeaderValue>().is_err() {
+                return bad(format!("The webhook's header '{header}' can not be sent"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes webhooks ready to leave the server: their headers are what receivers know them by.
+pub(crate) fn hide(hooks: &mut Webhooks) {
+    for hook in hooks.values_mut() {
+        hook.custom_headers.values_mut().for_each(secrets::hide);
+    }
+}
+
+/// Makes webhooks that somebody wrote ready to be kept in place of `present`: puts back headers that were shown obscured,
+/// and wraps them. They stay only for the same address.
+///
+/// # Errors
+/// 400 for an obscured header that is not known.
+pub(crate) fn adopt(
+    app: &App,
+    organization: &str,
+    present: Option<&Webhooks>,
+    wanted: &mut Webhooks,
+) -> ApiResult<()> {
+    for (name, hook) in wanted {
+        let old = present.and_then(|p| p.get(name)).filter(|o| o.url == hook.url);
+        for (header, value) in &mut hook.custom_headers {
+            let known = old.and_then(|o| o.custom_headers.get(header)).map(String::as_str);
+            let what = format!("The webhook's header '{header}'");
+            secrets::adopt_one(
+                app,
+                &header_place(organization, name, header),
+                value,
+                known,
+                &what,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings the store in line with the configuration. The webhooks of the organization `anew` drop what they have not told
+/// of.
+async fn align(app: &App, anew: Option<&str>) -> ApiResult<()> {
+    let config = app.config();
+    let every = [("", &config.webhook_options)].into_iter().chain(
+        config
+            .organizations
+            .iter()
+            .map(|(id, o)| (id.as_str(), &o.webhook_options)),
+    );
+    let mut wanted = Vec::new();
+    for (organization, name) in every.flat_map(|(o, hooks)| hooks.keys().map(move |name| (o, name))) {
+        let key = new_key(app, organization, name)?;
+        wanted.push((organization.to_string(), name.clone(), key));
+    }
+    let anew = anew.map(str::to_string);
+    app.store
+        .align_webhooks(wanted, move |organization| anew.as_deref() == Some(organization))
+        .await
+        .map_err(store_error)
+}
+
+/// A fresh signing key, wrapped.
+fn new_key(app: &App, organization: &str, name: &str) -> ApiResult<String> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(|_| ApiError::internal())?;
+    let wrapped = app
+        .server_key
+        .wrap(&key_place(organization, name), hex::encode(bytes).as_bytes());
+    wrapped.map_err(|_| ApiError::internal())
+}
+
+/// Takes over webhooks that were changed here; those of the organization `anew` start afresh.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn changed(app: &App, anew: Option<&str>) -> ApiResult<()> {
+    align(app, anew).await?;
+    app.webhooks.0.send_modify(|n| *n += 1);
+    Ok(())
+}
+
+/// Tells until the server stops.
+pub(crate) fn start(app: &Arc<App>) {
+    crate::leader::while_leading(app, feed::run);
+    tokio::spawn(live::run(app.clone(), app.store.subscribe()));
+}
