@@ -389,18 +389,19 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn config(value: Value) -> OidcConfig {
-        let mut whole =
-            json!({ "DisplayName": "Button", "ClientID": "encke", "ClientSecret": "", "SkipMFA": false });
-        whole
-            .as_object_mut()
-            .unwrap()
-            .extend(value.as_object().unwrap().clone());
-        serde_json::from_value(whole).unwrap()
+    fn claims(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(claims) => claims,
+            other => panic!("{other}"),
+        }
     }
 
-    fn claims(value: Value) -> Map<String, Value> {
-        value.as_object().unwrap().clone()
+    fn config(value: Value) -> OidcConfig {
+        let mut whole = claims(json!({
+            "DisplayName": "Button", "ClientID": "encke", "ClientSecret": "", "SkipMFA": false,
+        }));
+        whole.extend(claims(value));
+        serde_json::from_value(Value::Object(whole)).unwrap()
     }
 
     #[test]

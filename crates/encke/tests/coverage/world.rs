@@ -95,18 +95,13 @@ fn prepare(data_dir: &Path) {
     });
 }
 
-/// A directory that is not there.
+/// A log-in provider that is not there. No directory: that one would be asked for every name that nobody has.
 fn log_in_source(organization: &str) -> Value {
     json!({
-        "Type": "ldap", "Description": CANARY, "NewUserPermissions": {},
-        "LDAP": {
-            "Hostname": "127.0.0.1", "Port": 9, "SecurityMethod": "plain", "AcceptInvalidSSL": false,
-            "FallbackServers": [], "BindUser": "", "BindPassword": "", "SearchDN": "dc=example,dc=com",
-            "SearchFilter": "(uid=%{USER})",
-        },
+        "Type": "oidc", "Description": CANARY, "NewUserPermissions": {},
         "OIDC": {
-            "DisplayName": "", "OrganizationID": organization, "Provider": "", "ClientID": "",
-            "ClientSecret": "", "SkipMFA": false,
+            "DisplayName": "Company", "OrganizationID": organization, "Provider": "oidc", "ClientID": "encke",
+            "ClientSecret": "secret-of-the-client", "SkipMFA": false, "DiscoveryDocumentURL": "http://127.0.0.1:9",
         },
     })
 }
