@@ -86,6 +86,7 @@ export const colours: CSSVariablesResolver = () => ({
     '--mantine-color-dimmed': '#a9b0bb',
     '--mantine-color-placeholder': '#9299a5',
     '--mantine-color-error': '#ff8a80',
+    '--mantine-color-anchor': '#8ba6e0',
     // The library's own are nearly white there, on loud grounds.
     '--mantine-color-red-light': '#43201e',
     '--mantine-color-red-light-hover': '#522725',

@@ -108,20 +108,13 @@ function Plot({
           {places.map((place, i) => {
             const words = place.parts.filter((p) => p.value > 0).map((p) => `${p.name}: ${format(p.value)}`);
             const told = [place.name, ...(words.length > 0 ? words : [t('nothing')])];
-            const inside = (
-              <>
-                {column?.(place)}
-                <span className="tip" data-side={i < places.length / 2 ? 'left' : 'right'} aria-hidden>
-                  {told.map((line) => (
-                    <span key={line}>{line}</span>
-                  ))}
-                </span>
-              </>
-            );
             const common = {
               tabIndex: i === at ? 0 : -1,
               className: 'column',
               'aria-label': told.join(', '),
+              // Shown by the style sheet, so that it is not read twice.
+              'data-tip': told.join('\n'),
+              'data-side': i < places.length / 2 ? 'left' : 'right',
               onKeyDown,
               onFocus: () => setAt(i),
             };
@@ -136,11 +129,11 @@ function Plot({
                   history.push(place.to ?? '/');
                 }}
               >
-                {inside}
+                {column?.(place)}
               </a>
             ) : (
               <div key={place.key} role="img" {...common}>
-                {inside}
+                {column?.(place)}
               </div>
             );
           })}

@@ -330,7 +330,7 @@ export function Setup() {
       {alone && (
         <Text size="sm" c="dimmed">
           {t('You are {name}, by password alone.', { name: session()?.username ?? '' })}{' '}
-          <AnchorLink to="/me" inherit>
+          <AnchorLink to="/me" inherit underline="always">
             {t('Add a second factor')}
           </AnchorLink>
         </Text>
