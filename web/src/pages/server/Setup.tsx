@@ -110,9 +110,8 @@ function Mail(part: Props) {
             kind: 'select',
             options: [
               { value: '', label: t('Nobody') },
-              { value: 'builtin', label: t('This server, straight to the receiver') },
-              { value: 'smtp', label: 'SMTP' },
-              { value: 'smtp-ssl', label: 'SMTP (TLS)' },
+              { value: 'smtp', label: t('A mail server (STARTTLS)') },
+              { value: 'smtp-ssl', label: t('A mail server (TLS from the beginning)') },
             ],
           },
           { path: 'Email.FromEmail', label: t('Address of the sender') },
