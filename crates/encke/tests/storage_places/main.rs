@@ -16,11 +16,10 @@ mod swift;
 
 use proxy::{Link, Proxy};
 use serde_json::{Value, json};
-use sshd::{Sshd, user};
+use sshd::{Sshd, make_key, user};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use support::Server;
 use support::device::{Device, ended};

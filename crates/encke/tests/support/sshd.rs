@@ -23,7 +23,8 @@ pub fn user() -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
 
-fn make_key(file: &Path) {
+/// Makes a key and its public half beside it.
+pub fn make_key(file: &Path) {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(file)
