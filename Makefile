@@ -37,6 +37,10 @@ lint: ## Check formatting and lints
 docs: build ## Write the API reference into docs/api
 	$(ENCKE) admin api-reference --out docs/api
 
+.PHONY: fuzz
+fuzz: ## Fuzz everything that is read from a repository, a minute a parser
+	scripts/fuzz.sh 60
+
 .PHONY: bench
 bench: build ## Compare with restic and Borg
 	bench/backup.sh

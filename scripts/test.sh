@@ -16,6 +16,9 @@ scripts/licences.sh
 step "unit, property, API, interoperation and crash tests"
 cargo test --release --locked --workspace
 
+step "fuzzers of everything that is read from a repository, briefly"
+scripts/fuzz.sh 4
+
 step "the server's tests once more, on PostgreSQL"
 ENCKE_TEST_STORE=postgres cargo test --release --locked -p encke --test api --test accounts --test events --test meta \
   --test organizations --test policies --test report_data --test reports --test storage_role --test coverage

@@ -74,6 +74,10 @@ impl Backend for Throttled {
         Ok(())
     }
 
+    fn expect(&self, kind: FileKind, name: &str, offset: u64, length: u64) {
+        self.inner.expect(kind, name, offset, length);
+    }
+
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {
         self.pay(content.len());
         self.inner.put(kind, name, content)

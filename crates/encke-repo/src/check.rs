@@ -2,15 +2,18 @@
 //! what its name says.
 
 use crate::error::{RepoError, RepoResult};
-use crate::id::{Id, IdMap, IdSet};
+use crate::id::{Digest, Id, IdMap, IdSet};
 use crate::keys;
 use crate::node::{NodeType, Tree};
-use crate::pack::{self, BlobType};
+use crate::pack::{BlobType, PackedBlob};
 use crate::progress::{Cancel, Progress};
-use crate::repository::Repository;
+use crate::repository::{Repository, Unsealer};
 use encke_storage::FileKind;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of a pack read at once, unless a blob is larger: this bounds a thread's memory, however large packs are.
+const READ_AT_ONCE: u64 = 4 * 1024 * 1024;
 
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -196,11 +199,12 @@ impl Repository {
         let next = AtomicUsize::new(0);
         let errors = Mutex::new(Vec::new());
         let run = || -> RepoResult<()> {
+            let (mut sealed, mut unsealer) = (Vec::new(), Unsealer::new()?);
             while let Some(&(id, size)) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if cancel.is_cancelled() {
                     return Err(RepoError::Cancelled);
                 }
-                if let Err(e) = self.read_pack(id) {
+                if let Err(e) = self.read_pack(id, size, &mut sealed, &mut unsealer) {
                     errors.lock().push(format!("pack {id}: {e}"));
                 }
                 Progress::add(&progress.downloaded, size);
@@ -217,18 +221,47 @@ impl Repository {
         Ok(errors.into_inner())
     }
 
-    fn read_pack(&self, id: Id) -> RepoResult<()> {
-        let mut content = self.backend().get(FileKind::Pack, &id.to_string())?;
-        if Id::of(&content) != id {
-            return Err(RepoError::Damaged("the content is not what the name says".into()));
+    /// Verifies a pack and every blob in it, part after part, each while it is in the processor's cache.
+    fn read_pack(&self, id: Id, size: u64, sealed: &mut Vec<u8>, unsealer: &mut Unsealer) -> RepoResult<()> {
+        let blobs = self.pack_header(id, size, &Progress::default())?;
+        let blobs = blobs.map_err(RepoError::Damaged)?;
+        let name = id.hex();
+        // The blobs of a header lie one behind the other, and after them there is the header.
+        let end = |b: &PackedBlob| u64::from(b.offset) + u64::from(b.length);
+        let mut parts: Vec<(u64, &[PackedBlob])> = Vec::new();
+        let mut rest = &blobs[..];
+        while let Some(first) = rest.first() {
+            let fits = |b: &&PackedBlob| end(b) - u64::from(first.offset) <= READ_AT_ONCE;
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (part, after) = rest.split_at(count);
+            parts.push((u64::from(first.offset), part));
+            rest = after;
         }
-        for blob in pack::header(self.key(), &content)? {
-            let from = blob.offset as usize;
-            let sealed = content
-                .get_mut(from..from + blob.length as usize)
-                .ok_or_else(|| RepoError::Damaged("its header reaches beyond its end".into()))?;
-            self.open_blob(&blob.id, sealed, blob.uncompressed)?;
+        parts.push((blobs.last().map_or(0, end), &[]));
+        let mut digest = Digest::default();
+        for (number, (start, part)) in parts.iter().enumerate() {
+            let after = parts.get(number + 1).map_or(size, |(start, _)| *start);
+            if let Some((next, blobs)) = parts.get(number + 1) {
+                let length = blobs.last().map_or(size, end) - next;
+                self.backend().expect(FileKind::Pack, &name, *next, length);
+            }
+            let length = usize::try_from(after - start).unwrap_or(usize::MAX);
+            if sealed.len() < length {
+                sealed.resize(length, 0);
+            }
+            let sealed = &mut sealed[..length];
+            self.backend().read_range(FileKind::Pack, &name, *start, sealed)?;
+            digest.add(sealed);
+            for blob in *part {
+                let from = usize::try_from(u64::from(blob.offset) - start).unwrap_or(usize::MAX);
+                let sealed = &mut sealed[from..from + blob.length as usize];
+                unsealer.open(self.key(), &blob.id, sealed, blob.uncompressed)?;
+            }
         }
-        Ok(())
+        if digest.finish() == id {
+            Ok(())
+        } else {
+            Err(RepoError::Damaged("the content is not what the name says".into()))
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Names: SHA-256 digests of files and blobs.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// A SHA-256 digest that names a blob or a file.
@@ -47,6 +47,20 @@ impl Id {
             pair[1] = HEX[usize::from(byte & 15)];
         }
         HexId(out)
+    }
+}
+
+/// The name of a content that comes in parts.
+#[derive(Default)]
+pub(crate) struct Digest(Sha256);
+
+impl Digest {
+    pub(crate) fn add(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    pub(crate) fn finish(self) -> Id {
+        Id(self.0.finalize().into())
     }
 }
 

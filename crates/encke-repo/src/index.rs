@@ -127,11 +127,14 @@ pub(crate) struct Mark {
     pub time: Timestamp,
     /// Nothing needs them.
     blobs: [(); 0],
+    /// Bytes of the pack, which rustic else reckons from the blobs.
+    size: u64,
 }
 
 impl Mark {
-    pub(crate) fn new(id: Id, time: Timestamp) -> Self {
-        Self { id, time, blobs: [] }
+    pub(crate) fn new(id: Id, time: Timestamp, size: u64) -> Self {
+        let blobs = [];
+        Self { id, time, blobs, size }
     }
 }
 
@@ -228,8 +231,9 @@ pub(crate) fn parse(json: &[u8]) -> RepoResult<Loaded> {
         kind: &'a str,
         offset: u32,
         length: u32,
+        /// rustic writes `null` where nothing is compressed.
         #[serde(default)]
-        uncompressed_length: u32,
+        uncompressed_length: Option<u32>,
     }
     let damaged = |what: &str| RepoError::Damaged(format!("index: {what}"));
     let file: File = serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))?;
@@ -242,7 +246,7 @@ pub(crate) fn parse(json: &[u8]) -> RepoResult<Loaded> {
         if (b.length as usize) < crate::crypto::OVERHEAD {
             return Err(damaged("a blob is too short"));
         }
-        let (offset, length, uncompressed) = (b.offset, b.length, b.uncompressed_length);
+        let (offset, length, uncompressed) = (b.offset, b.length, b.uncompressed_length.unwrap_or(0));
         Ok(PackedBlob {
             id: b.id,
             kind,
@@ -420,7 +424,7 @@ mod tests {
             let file = IndexFile {
                 supersedes: &replaced,
                 packs: vec![IndexPack::new(pack, &blobs)],
-                packs_to_delete: vec![Mark::new(pack, time)],
+                packs_to_delete: vec![Mark::new(pack, time, 1000)],
                 encke_backup: Some(Lease { started: time, time }),
             };
             let loaded = parse(&serde_json::to_vec(&file).unwrap()).unwrap();

@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 
 /// Cost parameters of new keys; restic's own calibration ends near these.
 const LOG_N: u8 = 15;
-/// Largest scrypt cost accepted from a key file: a gigabyte of memory.
-const MAX_LOG_N: u32 = 20;
+/// Memory that a key file may ask scrypt to take, in bytes.
+const MAX_MEMORY: u64 = 1 << 30;
+/// Most times that a key file may ask scrypt to work through it.
+const MAX_PARALLEL: u32 = 16;
 /// Most key files tried with one password.
 const MAX_KEYS: usize = 100;
 
 #[derive(Serialize, Deserialize)]
-struct KeyFile {
+pub(crate) struct KeyFile {
     #[serde(default)]
     created: String,
     #[serde(default)]
@@ -46,13 +48,31 @@ pub struct KeyInfo {
     pub created: String,
 }
 
-fn stretch(password: &str, file: &KeyFile) -> RepoResult<Key> {
-    let damaged = || RepoError::Damaged("a key file's parameters are out of bounds".into());
-    if file.kdf != "scrypt" || !file.n.is_power_of_two() || file.n.ilog2() > MAX_LOG_N {
-        return Err(damaged());
+fn damaged_parameters() -> RepoError {
+    RepoError::Damaged("a key file's parameters are out of bounds".into())
+}
+
+impl KeyFile {
+    /// What scrypt is to do, and the bytes of memory that it takes for that.
+    pub(crate) fn cost(&self) -> RepoResult<(scrypt::Params, u64)> {
+        let damaged = damaged_parameters;
+        // RFC 7914, section 6: a block has 128 * r bytes, and there are N of them and p more.
+        let memory = (u64::from(self.n) + u64::from(self.p))
+            .checked_mul(128 * u64::from(self.r))
+            .filter(|m| *m <= MAX_MEMORY && self.p <= MAX_PARALLEL)
+            .ok_or_else(damaged)?;
+        if self.kdf != "scrypt" || !self.n.is_power_of_two() {
+            return Err(damaged());
+        }
+        let log_n = u8::try_from(self.n.ilog2()).map_err(|_| damaged())?;
+        let params = scrypt::Params::new(log_n, self.r, self.p, 32).map_err(|_| damaged())?;
+        Ok((params, memory))
     }
-    let log_n = u8::try_from(file.n.ilog2()).map_err(|_| damaged())?;
-    let params = scrypt::Params::new(log_n, file.r, file.p, 32).map_err(|_| damaged())?;
+}
+
+fn stretch(password: &str, file: &KeyFile) -> RepoResult<Key> {
+    let damaged = damaged_parameters;
+    let (params, _) = file.cost()?;
     let salt = STANDARD.decode(&file.salt).map_err(|_| damaged())?;
     let mut out = [0; 64];
     scrypt::scrypt(password.as_bytes(), &salt, &params, &mut out).map_err(|_| damaged())?;
@@ -104,7 +124,14 @@ pub(crate) fn open(
         let Ok(sealed) = STANDARD.decode(&file.data) else {
             continue;
         };
-        if let Ok(json) = stretch(password, &file)?.open(&sealed) {
+        let stretched = match stretch(password, &file) {
+            Ok(key) => key,
+            Err(e) => {
+                damaged = Some(format!("key {name}: {e}"));
+                continue;
+            }
+        };
+        if let Ok(json) = stretched.open(&sealed) {
             let key = Key::from_json(&json)?;
             if right(&key) {
                 return Ok((id, key));
@@ -114,6 +141,14 @@ pub(crate) fn open(
     }
     // It may have been the one that this password opens.
     wrong.ok_or_else(|| damaged.map_or(RepoError::WrongPassword, RepoError::Damaged))
+}
+
+/// The master key in a key file, as it stands there.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn master_json(file: &[u8], password: &str) -> Option<Vec<u8>> {
+    let file: KeyFile = serde_json::from_slice(file).ok()?;
+    let sealed = STANDARD.decode(&file.data).ok()?;
+    stretch(password, &file).ok()?.open(&sealed).ok()
 }
 
 fn damage(name: &str) -> String {

@@ -21,6 +21,8 @@ pub mod chunker;
 pub mod crypto;
 mod error;
 mod find;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gotext;
 mod id;
 mod index;

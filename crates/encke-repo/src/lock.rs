@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize)]
-struct LockFile {
+pub(crate) struct LockFile {
     #[serde(with = "crate::gotext::time")]
     time: Timestamp,
     #[serde(default)]
@@ -40,7 +40,7 @@ struct LockFile {
 
 impl LockFile {
     /// Too old, or of a process of this machine that has ended.
-    fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         let age = Timestamp::now().as_second() - self.time.as_second();
         let gone =
             || self.hostname == owners::host_name() && !Path::new(&format!("/proc/{}", self.pid)).exists();

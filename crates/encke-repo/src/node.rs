@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -257,10 +258,10 @@ struct NodeJson<'a> {
     uid: u32,
     #[serde(default)]
     gid: u32,
-    #[serde(default)]
-    user: String,
-    #[serde(default)]
-    group: String,
+    #[serde(default, borrow)]
+    user: Cow<'a, str>,
+    #[serde(default, borrow)]
+    group: Cow<'a, str>,
     #[serde(default)]
     inode: u64,
     #[serde(default)]
@@ -269,10 +270,10 @@ struct NodeJson<'a> {
     size: u64,
     #[serde(default)]
     links: u64,
-    #[serde(default)]
-    linktarget: String,
-    #[serde(default)]
-    linktarget_raw: Option<String>,
+    #[serde(default, borrow)]
+    linktarget: Cow<'a, str>,
+    #[serde(default, borrow)]
+    linktarget_raw: Option<Cow<'a, str>>,
     #[serde(default)]
     extended_attributes: Vec<XattrJson>,
     #[serde(default)]
@@ -296,6 +297,19 @@ struct TreeJson<'a> {
     nodes: Vec<NodeJson<'a>>,
 }
 
+/// Most entries have the same owner and group as the one before: they share the names' memory.
+fn shared(name: &str, place: usize) -> Arc<str> {
+    thread_local! {
+        static LAST: RefCell<[Arc<str>; 2]> = RefCell::new(["".into(), "".into()]);
+    }
+    LAST.with_borrow_mut(|last| {
+        if *last[place] != *name {
+            last[place] = name.into();
+        }
+        last[place].clone()
+    })
+}
+
 impl TryFrom<NodeJson<'_>> for Node {
     type Error = RepoError;
     fn try_from(j: NodeJson<'_>) -> RepoResult<Self> {
@@ -313,7 +327,7 @@ impl TryFrom<NodeJson<'_>> for Node {
         }
         let link_target = match &j.linktarget_raw {
             Some(raw) => base64(raw)?,
-            None => j.linktarget.clone().into_bytes(),
+            None => j.linktarget.as_bytes().to_vec(),
         };
         Ok(Node {
             name,
@@ -324,8 +338,8 @@ impl TryFrom<NodeJson<'_>> for Node {
             ctime: j.ctime,
             uid: j.uid,
             gid: j.gid,
-            user: j.user.into(),
-            group: j.group.into(),
+            user: shared(&j.user, 0),
+            group: shared(&j.group, 1),
             inode: j.inode,
             device_id: j.device_id,
             size: j.size,

@@ -54,7 +54,8 @@ pub(crate) struct Packer<'a> {
 
 impl<'a> Packer<'a> {
     pub(crate) fn new(repo: &'a Repository) -> Self {
-        // No queue: a pack is handed over when a writer is free, so there are at most writers + 2 packs in memory.
+        // No queue: a pack is handed over when a writer is free, and until then nothing is added to another of its type,
+        // so there are at most writers + 2 packs in memory.
         let (full, waiting) = bounded(0);
         Self {
             repo,
@@ -90,27 +91,25 @@ impl<'a> Packer<'a> {
             BlobType::Tree => &self.trees,
         };
         let length = u32::try_from(sealed.len()).map_err(|_| RepoError::Stopped)?;
-        let pack = {
-            let mut b = builder.lock();
-            if b.buffer.capacity() == 0
-                && let Some(spare) = self.spare.lock().pop()
-            {
-                b.buffer = spare;
-            }
-            let offset = u32::try_from(b.buffer.len()).map_err(|_| RepoError::Stopped)?;
-            b.buffer.extend_from_slice(sealed);
-            b.blobs.push(PackedBlob {
-                id,
-                kind,
-                offset,
-                length,
-                uncompressed,
-            });
-            if b.buffer.len() < self.repo.pack_size() {
-                return Ok(());
-            }
-            std::mem::take(&mut *b)
-        };
+        let mut b = builder.lock();
+        if b.buffer.capacity() == 0
+            && let Some(spare) = self.spare.lock().pop()
+        {
+            b.buffer = spare;
+        }
+        let offset = u32::try_from(b.buffer.len()).map_err(|_| RepoError::Stopped)?;
+        b.buffer.extend_from_slice(sealed);
+        b.blobs.push(PackedBlob {
+            id,
+            kind,
+            offset,
+            length,
+            uncompressed,
+        });
+        if b.buffer.len() < self.repo.pack_size() {
+            return Ok(());
+        }
+        let pack = std::mem::take(&mut *b);
         self.send(Full { pack, kind })
     }
 

@@ -171,7 +171,7 @@ impl Repository {
             let Some(mark) = index.mark(&id).filter(|_| !copied.contains(&id)) else {
                 report.marked_packs += 1;
                 report.marked_bytes += size;
-                marks.push(Mark::new(id, marked_at));
+                marks.push(Mark::new(id, marked_at, size));
                 continue;
             };
             let spared = leases.iter().any(|l| l.is_live(now()) && l.protects(mark.last));
@@ -188,7 +188,7 @@ impl Repository {
             }
             report.waiting_packs += 1;
             report.waiting_bytes += size;
-            marks.push(Mark::new(id, last));
+            marks.push(Mark::new(id, last, size));
         }
         let needed = packs.iter().filter(|p| p.used_bytes > 0 && !p.repack);
         report.recovered_packs = needed.filter(|p| index.mark(&p.id).is_some()).count() as u64;
@@ -324,7 +324,7 @@ impl Repository {
         let packer = Packer::new(self);
         let failed = Mutex::new(Vec::new());
         let copied = std::thread::scope(|scope| {
-            for _ in 0..self.backend().parallel() {
+            for _ in 0..self.writers() {
                 scope.spawn(|| packer.write_loop(progress, cancel));
             }
             let copied = self.for_each(&chosen, cancel, |(n, id, blobs)| {
@@ -616,7 +616,7 @@ mod tests {
     #[test]
     fn what_was_marked_since_a_long_backup_began_is_spared_until_it_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let backend = encke_storage::open(dir.path().to_str().unwrap()).unwrap();
+        let backend = std::sync::Arc::new(encke_storage::Local::new(dir.path()));
         let repo = Repository::init(backend, "password", InitOptions::default()).unwrap();
         let stream = |text: &str| {
             let (options, progress, cancel) =

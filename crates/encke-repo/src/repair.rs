@@ -212,7 +212,7 @@ impl Repository {
     }
 
     /// The blobs that a pack's own header lists, or why there are none.
-    fn pack_header(
+    pub(crate) fn pack_header(
         &self,
         id: Id,
         size: u64,
@@ -306,7 +306,7 @@ impl Repository {
         }
         let packer = Packer::new(self);
         let copied = std::thread::scope(|scope| {
-            for _ in 0..self.backend().parallel() {
+            for _ in 0..self.writers() {
                 scope.spawn(|| packer.write_loop(progress, cancel));
             }
             let copied = self.for_each(broken, cancel, |(id, _, sound)| {
@@ -374,7 +374,12 @@ impl Repository {
                     original: Some(snapshot.original.unwrap_or(snapshot.id)),
                     ..snapshot.clone()
                 };
-                new_id = Some(self.save_json(FileKind::Snapshot, &new)?.0);
+                // A repair that was killed may have written it.
+                let same = |s: &&Snapshot| s.tree == tree && s.original == new.original && s.time == new.time;
+                new_id = Some(match snapshots.iter().find(same) {
+                    Some(written) => written.id,
+                    None => self.save_json(FileKind::Snapshot, &new)?.0,
+                });
             }
             gone.push(snapshot.id.to_string());
             let root = |l: Lost| Lost {

@@ -32,10 +32,26 @@ const FILE_LEVEL: i32 = 3;
 pub(crate) type IndexFiles = Vec<(String, Loaded)>;
 
 #[derive(Serialize, Deserialize)]
-struct ConfigFile {
+pub(crate) struct ConfigFile {
     version: u32,
     id: String,
     chunker_polynomial: String,
+}
+
+impl ConfigFile {
+    /// Reads an opened configuration, and its polynomial.
+    pub(crate) fn parse(text: &[u8]) -> RepoResult<(Self, u64)> {
+        let damaged = |e: &dyn std::fmt::Display| RepoError::Damaged(format!("config: {e}"));
+        let config: Self = serde_json::from_slice(text).map_err(|e| damaged(&e))?;
+        if !(1..=2).contains(&config.version) {
+            return Err(RepoError::Version(config.version));
+        }
+        let polynomial = u64::from_str_radix(&config.chunker_polynomial, 16)
+            .ok()
+            .filter(|&p| degree(p) == DEGREE)
+            .ok_or_else(|| damaged(&"the polynomial can not be used"))?;
+        Ok((config, polynomial))
+    }
 }
 
 /// How to open or make a repository.
@@ -141,15 +157,7 @@ impl Repository {
         let text = key
             .open(&sealed)
             .map_err(|e| RepoError::Damaged(format!("config: {e}")))?;
-        let config: ConfigFile =
-            serde_json::from_slice(&text).map_err(|e| RepoError::Damaged(format!("config: {e}")))?;
-        if !(1..=2).contains(&config.version) {
-            return Err(RepoError::Version(config.version));
-        }
-        let polynomial = u64::from_str_radix(&config.chunker_polynomial, 16)
-            .ok()
-            .filter(|&p| degree(p) == DEGREE)
-            .ok_or_else(|| RepoError::Damaged("config: the polynomial can not be used".into()))?;
+        let (config, polynomial) = ConfigFile::parse(&text)?;
         let cache = options
             .cache_dir
             .filter(|_| !backend.is_local())
@@ -184,6 +192,15 @@ impl Repository {
     pub(crate) fn busy_threads(&self) -> usize {
         match self.threads {
             0 => cores().clamp(2, MAX_THREADS),
+            n => n,
+        }
+    }
+
+    /// Threads that write packs. Each holds a pack in memory; a local disk takes packs faster than two busy threads
+    /// make them.
+    pub(crate) fn writers(&self) -> usize {
+        match self.backend.parallel() {
+            most if self.backend.is_local() => (self.busy_threads() / 2).clamp(1, most),
             n => n,
         }
     }
@@ -312,7 +329,7 @@ impl Repository {
             .open(&sealed)
             .map_err(|_| RepoError::Damaged(format!("{}/{name}", kind.folder())))?;
         match text.first() {
-            Some(&COMPRESSED) => decompress(&text[1..]),
+            Some(&COMPRESSED) => decompress(&text[1..], MAX_UNPACKED),
             _ => Ok(text),
         }
     }
@@ -725,12 +742,15 @@ impl Unsealer {
     }
 }
 
-/// Decompresses a file that is not a pack.
-pub(crate) fn decompress(text: &[u8]) -> RepoResult<Vec<u8>> {
+/// Decompresses a file that is not a pack, if it has no more than so many bytes.
+pub(crate) fn decompress(text: &[u8], most: usize) -> RepoResult<Vec<u8>> {
     let damaged = || RepoError::Damaged("compressed data".into());
     let mut out = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(text).map_err(|_| damaged())?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(decoder, MAX_UNPACKED as u64), &mut out)
+    std::io::Read::read_to_end(&mut std::io::Read::take(decoder, most as u64 + 1), &mut out)
         .map_err(|_| damaged())?;
+    if out.len() > most {
+        return Err(damaged());
+    }
     Ok(out)
 }

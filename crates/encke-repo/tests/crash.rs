@@ -17,7 +17,7 @@ use support::{PASSWORD, Place, assert_same, check_data, noise};
 const LATER: i64 = 25;
 
 fn open(place: &Place, faults: Faults) -> Result<(Arc<Faulty>, Repository), RepoError> {
-    let inner = encke_storage::open(place.repo_path().to_str().unwrap()).unwrap();
+    let inner = place.storage();
     let faulty = Faulty::new(inner, faults);
     let repo = Repository::open(faulty.clone(), PASSWORD, InitOptions::default())?;
     Ok((faulty, repo))
@@ -139,6 +139,124 @@ fn killed_between_any_two_changes_it_leaves_a_sound_repository() {
         let least = if name == "forget" { 1 } else { 4 };
         assert!(points >= least, "{name}: {points} changes");
     }
+}
+
+/// Runs something with storage that is killed at the first change, at the second and so on, each time from a copy of the
+/// same place, until it survives. Answers how often that was.
+fn killed_at_every_change(
+    before: &Place,
+    operation: impl Fn(&mut Repository) -> Result<(), RepoError>,
+    after: impl Fn(&Place, u64),
+) -> u64 {
+    for n in 0.. {
+        let place = Place::new();
+        copy(&before.repo_path(), &place.repo_path());
+        copy(&before.src(), &place.src());
+        let faults = Faults {
+            changes: Some(n),
+            ..Faults::default()
+        };
+        let (storage, mut repo) = open(&place, faults).unwrap();
+        let result = operation(&mut repo);
+        drop(repo);
+        if storage.survived() {
+            result.unwrap();
+            after(&place, n);
+            return n;
+        }
+        assert!(result.is_err(), "killed at change {n}");
+        after(&place, n);
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_repair_that_is_killed_is_done_by_the_next_one_and_loses_no_more() {
+    // Two packs of content, one of which is damaged, and no index file; the damage costs one snapshot a file.
+    let before = Place::new();
+    let repo = before.init();
+    fs::write(before.src().join("sound"), noise(1, 600_000)).unwrap();
+    before.backup(&repo);
+    fs::write(before.src().join("lost"), noise(2, 900_000)).unwrap();
+    before.backup(&repo);
+    drop(repo);
+    let mut packs = files_of(&before.repo_path().join("data"));
+    packs.sort_by_key(|p| fs::metadata(p).unwrap().len());
+    let damaged = packs.pop().unwrap();
+    let mut bytes = fs::read(&damaged).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    for index in files_of(&before.repo_path().join("index")) {
+        fs::remove_file(index).unwrap();
+    }
+    let repair = |repo: &Repository| -> Result<(), RepoError> {
+        let (progress, cancel) = (Progress::default(), Cancel::default());
+        repo.repair_index(true, false, &progress, &cancel)?;
+        repo.repair_snapshots(true, false, &progress, &cancel)?;
+        Ok(())
+    };
+    let points = killed_at_every_change(
+        &before,
+        |repo| repair(repo),
+        |place, n| {
+            let repo = place.open();
+            repair(&repo).unwrap();
+            let out = place.restic(&["check", "--read-data"]);
+            assert!(out.contains("no errors were found"), "{n} changes: {out}");
+            let snapshots = repo.snapshots().unwrap();
+            assert_eq!(snapshots.len(), 2, "{n} changes");
+            for (i, snapshot) in snapshots.iter().enumerate() {
+                let name = format!("restored{i}");
+                place.restore(&repo, snapshot, &name);
+                // Under the path that was backed up, of which this is a copy.
+                let restored = place
+                    .dir
+                    .path()
+                    .join(name)
+                    .join(before.src().strip_prefix("/").unwrap());
+                assert!(
+                    fs::read(restored.join("sound")).unwrap() == noise(1, 600_000),
+                    "{n} changes"
+                );
+                assert!(!restored.join("lost").exists(), "{n} changes");
+            }
+            backup(place, &repo).unwrap();
+            prune(&repo, LATER).unwrap();
+            prune(&repo, 2 * LATER).unwrap();
+            place.restic_check();
+        },
+    );
+    assert!(points >= 4, "{points}");
+}
+
+#[test]
+fn a_change_of_passwords_that_is_killed_leaves_one_that_opens() {
+    let before = prepared();
+    let opens = |place: &Place, password: &str| {
+        Repository::open(place.storage(), password, InitOptions::default()).is_ok()
+    };
+    let points = killed_at_every_change(
+        &before,
+        |repo| {
+            repo.change_password("new").map(|_| ())?;
+            let added = repo.add_key("another")?;
+            repo.remove_key(added)
+        },
+        |place, n| {
+            let (old, new) = (opens(place, PASSWORD), opens(place, "new"));
+            // The new one before the old one goes; until then both.
+            assert_eq!((old, new), (n < 2, n > 0), "{n} changes");
+            assert_eq!(opens(place, "another"), n == 3, "{n} changes");
+            let out = std::process::Command::new("restic")
+                .args(["check", "--read-data", "--no-cache", "-r"])
+                .arg(place.repo_path())
+                .env("RESTIC_PASSWORD", if new { "new" } else { PASSWORD })
+                .output()
+                .unwrap();
+            assert!(out.status.success(), "{n} changes: {out:?}");
+        },
+    );
+    assert_eq!(points, 4);
 }
 
 #[test]
@@ -263,7 +381,7 @@ fn a_flipped_bit_in_any_file_is_told_by_its_name() {
             let mut damaged = sound.clone();
             damaged[at] ^= 1;
             fs::write(&path, damaged).unwrap();
-            let backend = encke_storage::open(place.repo_path().to_str().unwrap()).unwrap();
+            let backend = place.storage();
             let said = match Repository::open(backend, PASSWORD, InitOptions::default()) {
                 Err(e) => vec![e.to_string()],
                 Ok(repo) => errors(&repo),

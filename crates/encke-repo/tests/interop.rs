@@ -265,7 +265,7 @@ fn passwords_are_restics_passwords() {
     fs::write(&file, "second").unwrap();
     place.restic(&["key", "add", "--new-password-file", file.to_str().unwrap()]);
     let open = |password: &str| {
-        let backend = encke_storage::open(place.repo_path().to_str().unwrap()).unwrap();
+        let backend = place.storage();
         encke_repo::Repository::open(backend, password, encke_repo::InitOptions::default())
     };
     assert_eq!(open("second").unwrap().id(), repo.id());

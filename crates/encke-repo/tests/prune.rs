@@ -8,6 +8,7 @@ use encke_repo::{BackupOptions, Cancel, Id, Progress, PruneOptions, RepoError, R
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use support::{PASSWORD, Place, assert_same, check_data, make_everything, noise};
 
 /// Hours after which packs marked now may be deleted.
@@ -363,6 +364,57 @@ fn several_backups_go_on_while_prunes_run() {
         &place.src(),
         &place.restore(&repo, &repo.snapshots().unwrap()[0], "restored"),
     );
+}
+
+#[test]
+fn stock_restic_reads_while_backups_and_prunes_run() {
+    let place = Place::new();
+    let repo = place.init();
+    let content = noise(1, 3_000_000);
+    fs::write(place.src().join("kept"), &content).unwrap();
+    let kept = place.backup(&repo).snapshot_id;
+    // Something that is due, and something to copy.
+    let due = stream(&repo, noise(2, 20 << 20), || {}).unwrap();
+    repo.delete_snapshots(&[due]).unwrap();
+    place.prune(&repo, 0);
+    fs::write(place.src().join("gone"), noise(3, 900_000)).unwrap();
+    let shared = place.backup(&repo).snapshot_id;
+    fs::remove_file(place.src().join("gone")).unwrap();
+    place.forget(&repo, &shared);
+    let reading = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..3 {
+                let out = place
+                    .restic_command(&["dump", &kept, place.src().join("kept").to_str().unwrap()])
+                    .output()
+                    .unwrap();
+                assert!(
+                    out.status.success() && out.stdout == content,
+                    "read {n}: {:?}",
+                    out.stderr
+                );
+            }
+            reading.store(false, SeqCst);
+        });
+        scope.spawn(|| {
+            for n in 0..4 {
+                stream(
+                    &place.open(),
+                    [noise(3, 900_000), noise(10 + n, 2_000_000)].concat(),
+                    || {},
+                )
+                .unwrap();
+            }
+        });
+        while reading.load(SeqCst) {
+            place.prune(&place.open(), LATER);
+        }
+    });
+    place.prune(&place.open(), LATER);
+    place.prune(&place.open(), 2 * LATER + 1);
+    place.restic_check();
+    sound(&place.open());
 }
 
 #[test]

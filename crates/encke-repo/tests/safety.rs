@@ -484,13 +484,13 @@ fn a_cancelled_backup_stops_and_the_next_one_goes_on() {
 fn a_repository_is_made_once_and_opened_with_its_password() {
     let place = Place::new();
     let repo = place.init();
-    let backend = || encke_storage::open(place.repo_path().to_str().unwrap()).unwrap();
+    let backend = || place.storage();
     let again = Repository::init(backend(), PASSWORD, encke_repo::InitOptions::default());
     assert!(matches!(again, Err(RepoError::Exists)));
     let wrong = Repository::open(backend(), "wrong", encke_repo::InitOptions::default());
     assert!(matches!(wrong, Err(RepoError::WrongPassword)));
     assert_eq!(place.open().id(), repo.id());
-    let nowhere = encke_storage::open(place.dir.path().join("nowhere").to_str().unwrap()).unwrap();
+    let nowhere = std::sync::Arc::new(encke_storage::Local::new(place.dir.path().join("nowhere")));
     let missing = Repository::open(nowhere, PASSWORD, encke_repo::InitOptions::default());
     assert!(matches!(missing, Err(RepoError::Missing)));
 }

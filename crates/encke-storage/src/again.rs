@@ -1,5 +1,7 @@
 //! Trying again.
 
+#![cfg(feature = "network")]
+
 use crate::{StorageError, StorageResult};
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! A bucket of Backblaze B2 by its own interface (version 4), in restic's default layout.
 
+#![cfg(feature = "network")]
+
 use crate::again::retried;
 use crate::http::{Answer, check, client, escape, quick_client, range, request, send};
 use crate::{Backend, FileKind, StorageError, StorageResult, path};

@@ -1,6 +1,8 @@
 //! Storage services reached through the library `opendal`, in restic's default layout (as [`crate::Local`]), so that
 //! stock restic finds the same repository there.
 
+#![cfg(feature = "network")]
+
 use crate::s3_lock::Locks;
 use crate::threads::{runtime, wait};
 use crate::{Backend, FileKind, StorageError, StorageResult, path};

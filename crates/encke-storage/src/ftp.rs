@@ -1,5 +1,7 @@
 //! A folder on an FTP server (RFC 959), in clear or by TLS (RFC 4217), in restic's default layout.
 
+#![cfg(feature = "network")]
+
 use crate::again::retried;
 use crate::{Backend, FileKind, StorageError, StorageResult, draft, path};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

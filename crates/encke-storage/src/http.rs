@@ -1,5 +1,7 @@
 //! What our own clients of HTTP services have in common.
 
+#![cfg(feature = "network")]
+
 use crate::{StorageError, StorageResult};
 use std::io::Read as _;
 use std::time::Duration;

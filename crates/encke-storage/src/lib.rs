@@ -1,5 +1,7 @@
 //! Where a repository's bytes live: a small blocking interface ([`Backend`]) and its implementations. It knows files
 //! by kind and name, and nothing of what is in them. [`open_place`] opens what the settings of a Storage Vault name.
+//!
+//! Without the feature `network` there are only folders of this machine, and little to build: for what needs no more.
 
 mod again;
 mod b2;
@@ -18,19 +20,23 @@ mod swift;
 mod threads;
 mod trust;
 
-pub use b2::{B2, B2Place};
-pub use cloud::{Azure, Cloud, S3};
-pub use ftp::{Ftp, FtpPlace, FtpTls};
 pub use local::Local;
-pub use place::{b2_place, kind_name, open_place, s3_place, swift_place};
-pub use remote::{Forward, Piece, Ran, RemoteCommand, RemoteInput, RemoteShell, RemoteStop, SshPlace};
-pub use rest::Rest;
-pub use sftp::{KnownHosts, Login, Sftp, SftpPlace};
-pub use smb::{Smb, SmbPlace};
 pub use spanned::Spanned;
-pub use swift::{Swift, SwiftPlace};
-pub use trust::tls;
+#[cfg(feature = "network")]
+pub use {
+    b2::{B2, B2Place},
+    cloud::{Azure, Cloud, S3},
+    ftp::{Ftp, FtpPlace, FtpTls},
+    place::{b2_place, kind_name, open_place, s3_place, swift_place},
+    remote::{Forward, Piece, Ran, RemoteCommand, RemoteInput, RemoteShell, RemoteStop, SshPlace},
+    rest::Rest,
+    sftp::{KnownHosts, Login, Sftp, SftpPlace},
+    smb::{Smb, SmbPlace},
+    swift::{Swift, SwiftPlace},
+    trust::tls,
+};
 
+#[cfg(feature = "network")]
 use std::sync::Arc;
 
 /// The kinds of files of a repository (restic design document, section "Repository Layout").
@@ -80,6 +86,7 @@ fn path(kind: FileKind, name: &str) -> String {
 
 /// A name for a file that is being written, in the folder of the file at `path`: no listing takes it for a file of the
 /// repository.
+#[cfg(feature = "network")]
 fn draft(path: &str) -> String {
     let mut random = [0; 8];
     // A random part that is all zeros is as unique as the name before it.
@@ -150,6 +157,9 @@ pub trait Backend: Send + Sync {
         self.read_range(kind, name, offset, &mut out)?;
         Ok(out)
     }
+    /// Tells that a part of a file will be read soon, so that it can be on its way meanwhile. Waits for nothing, and
+    /// where it is of no use nothing is done.
+    fn expect(&self, _kind: FileKind, _name: &str, _offset: u64, _length: u64) {}
     /// Writes a new file, whole or not at all, and on disk when this returns. A file that exists stays as it is.
     ///
     /// # Errors
@@ -202,6 +212,7 @@ pub trait Backend: Send + Sync {
 ///
 /// # Errors
 /// The location can not be understood.
+#[cfg(feature = "network")]
 pub fn open(location: &str) -> StorageResult<Arc<dyn Backend>> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     if let Some(url) = location.strip_prefix("rest:") {

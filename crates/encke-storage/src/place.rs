@@ -1,5 +1,7 @@
 //! From the settings of a Storage Vault to the storage they name (reference, section 14).
 
+#![cfg(feature = "network")]
+
 use crate::{
     Azure, B2, B2Place, Backend, Cloud, Ftp, FtpPlace, FtpTls, KnownHosts, Local, Login, Rest, S3, Sftp,
     SftpPlace, Smb, SmbPlace, Spanned, StorageError, StorageResult, Swift, SwiftPlace,

@@ -1,5 +1,7 @@
 //! Commands that run on an SSH server (RFC 4254, section 6.5): their output and their input are streams.
 
+#![cfg(feature = "network")]
+
 use crate::sftp::{Checker, check_login, connect_to, host_and_port};
 use crate::threads::{runtime, wait};
 use crate::{KnownHosts, Login, StorageError, StorageResult};

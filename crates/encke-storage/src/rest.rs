@@ -1,5 +1,7 @@
 //! A server that speaks restic's REST protocol, version 2 (restic documentation, "REST Backend").
 
+#![cfg(feature = "network")]
+
 use crate::again::retried;
 use crate::http::{Answer, client, range, request, send};
 use crate::{Backend, FileKind, StorageError, StorageResult};

@@ -6,6 +6,8 @@
 //! locked object hides it (a delete marker), which is all that the repository sees; its versions stay until their locks
 //! have run out, and [`Locks::clear`] then removes them.
 
+#![cfg(feature = "network")]
+
 use crate::again::retried;
 use crate::cloud::S3;
 use crate::http::{Answer, client, escape, quick_client, request, send};

@@ -1,5 +1,7 @@
 //! A folder on an SSH server, reached by SFTP version 3 (draft-ietf-secsh-filexfer-02), in restic's default layout.
 
+#![cfg(feature = "network")]
+
 use crate::again::retried;
 use crate::threads::wait;
 use crate::{Backend, FileKind, StorageError, StorageResult, draft, path};

@@ -1,5 +1,7 @@
 //! A folder of a share on a server of Windows networks (SMB 2 and 3), in restic's default layout.
 
+#![cfg(feature = "network")]
+
 use crate::again::retried;
 use crate::threads::wait;
 use crate::{Backend, FileKind, StorageError, StorageResult, draft, path};

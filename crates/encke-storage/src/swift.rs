@@ -1,6 +1,8 @@
 //! A container of OpenStack Swift (its object storage API, version 1), in restic's default layout, with tokens of its own
 //! log-in (version 1) or of Keystone (identity API, versions 2 and 3).
 
+#![cfg(feature = "network")]
+
 use crate::again::retried;
 use crate::http::{Answer, check, client, escape, quick_client, range, request, send};
 use crate::{Backend, FileKind, StorageError, StorageResult, path};

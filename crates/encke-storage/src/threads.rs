@@ -1,5 +1,7 @@
 //! The threads on which asynchronous libraries talk to storage.
 
+#![cfg(feature = "network")]
+
 use crate::{StorageError, StorageResult};
 use std::sync::OnceLock;
 use std::sync::mpsc::sync_channel;

@@ -1,6 +1,8 @@
 //! Which certificates of servers are believed: the system's, which include a company's own and those that
 //! `SSL_CERT_FILE` names; the well-known ones where the system has none.
 
+#![cfg(feature = "network")]
+
 use rustls::pki_types::CertificateDer;
 use std::sync::{Arc, LazyLock};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};

@@ -1,4 +1,5 @@
-//! A backup that is killed at any moment leaves a sound repository, and the next one goes on from what was stored.
+//! A backup that is killed at any moment leaves a sound repository, and the next one goes on from what was stored; a killed
+//! restore is completed by the next one.
 
 #![allow(clippy::unwrap_used)]
 
@@ -116,12 +117,45 @@ fn a_killed_backup_leaves_a_sound_repository_and_the_next_one_goes_on() {
     place.run(&["check", "--read-data"]);
     let target = place.0.path().join("restored");
     place.run(&["restore", "latest", "--target", target.to_str().unwrap()]);
-    let restored = target.join(src.strip_prefix("/").unwrap());
-    let same = Command::new("diff")
-        .arg("-r")
-        .arg(&src)
-        .arg(&restored)
-        .output()
-        .unwrap();
-    assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
+    same(&src, &target.join(src.strip_prefix("/").unwrap()));
+}
+
+fn same(a: &Path, b: &Path) {
+    let out = Command::new("diff").arg("-r").arg(a).arg(b).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+}
+
+#[test]
+fn a_killed_restore_is_completed_by_the_next_one() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let src = place.0.path().join("src");
+    (0..4).for_each(|round| grow(&src, round));
+    place.run(&["init"]);
+    place.run(&["backup", src.to_str().unwrap()]);
+    let restore = |name: &str| {
+        let target = place.0.path().join(name);
+        let args = ["restore", "latest", "--overwrite", "if-different", "--target"];
+        let mut command = place.vault(&args);
+        command.arg(&target);
+        (command, target.join(src.strip_prefix("/").unwrap()))
+    };
+    let began = Instant::now();
+    assert!(restore("usual").0.output().unwrap().status.success());
+    let usual = began.elapsed();
+    let (kills, mut killed) = (6, 0);
+    for n in 1..=kills {
+        let mut child = restore("restored").0.spawn().unwrap();
+        // The moment of the accident: any is right.
+        std::thread::sleep(usual * n / (kills + 1));
+        child.kill().unwrap();
+        killed += usize::from(!child.wait().unwrap().success());
+    }
+    assert!(
+        killed > 2,
+        "only {killed} restores were killed before they had ended"
+    );
+    let (mut command, restored) = restore("restored");
+    assert!(command.output().unwrap().status.success());
+    // Nothing is left of files that were not complete either.
+    same(&src, &restored);
 }

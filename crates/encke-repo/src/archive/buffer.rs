@@ -61,6 +61,8 @@ pub(super) struct Spare(Mutex<Vec<Buffer>>);
 impl Spare {
     /// Enough for what is on its way at once with a few threads; more are freed.
     const KEPT: usize = 8;
+    /// Few chunks are larger; what is beyond that is freed, or all buffers would grow to the largest chunk in the end.
+    const ROOM: usize = 2 * 1024 * 1024;
 
     pub(super) fn take(&self) -> Buffer {
         self.0.lock().pop().unwrap_or_default()
@@ -68,6 +70,8 @@ impl Spare {
 
     pub(super) fn give(&self, mut buffer: Buffer) {
         buffer.clear();
+        buffer.bytes.truncate(Self::ROOM);
+        buffer.bytes.shrink_to(Self::ROOM);
         let mut kept = self.0.lock();
         if kept.len() < Self::KEPT {
             kept.push(buffer);

@@ -204,7 +204,7 @@ impl Shared<'_> {
             Source::Streams(streams) => Some((streams, self.pool.begin())),
         };
         std::thread::scope(|scope| {
-            for _ in 0..self.repo.backend().parallel() {
+            for _ in 0..self.repo.writers() {
                 scope.spawn(|| self.packer.write_loop(self.progress, self.cancel));
             }
             let mut workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(self))).collect();

@@ -5,6 +5,7 @@ use super::root::{Opened, Root};
 use super::{Overwrite, Work};
 use crate::gotext;
 use crate::node::{Node, NodeType};
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -40,11 +41,13 @@ pub(super) fn timespec(t: jiff::Timestamp) -> Timespec {
     Timespec { tv_sec, tv_nsec }
 }
 
-fn times(node: &Node) -> Timestamps {
-    Timestamps {
+/// Nothing for an entry without times: rustic keeps none of the folders above what is backed up.
+fn times(node: &Node) -> Option<Timestamps> {
+    let none = node.mtime == Timestamp::UNIX_EPOCH && node.ctime == Timestamp::UNIX_EPOCH;
+    (!none).then(|| Timestamps {
         last_access: timespec(node.atime),
         last_modification: timespec(node.mtime),
-    }
+    })
 }
 
 /// Sets owner, mode, extended attributes and times of an open file or folder, in the order in which none undoes another.
@@ -68,7 +71,9 @@ pub(super) fn of_open(file: &OwnedFd, path: &Path, node: &Node, fresh: bool, wor
             failed(&format!("the extended attribute {name} can not be set"), e);
         }
     }
-    if let Err(e) = rustix::fs::futimens(file, &times(node)) {
+    if let Some(times) = times(node)
+        && let Err(e) = rustix::fs::futimens(file, &times)
+    {
         failed("the times can not be set", e);
     }
 }
@@ -151,7 +156,9 @@ pub(super) fn special(entry: &Entry, plan: &Plan, opened: &mut Opened, root: &Ro
             }
         }
     }
-    if let Err(e) = rustix::fs::utimensat(at, name, &times(node), AtFlags::SYMLINK_NOFOLLOW) {
+    if let Some(times) = times(node)
+        && let Err(e) = rustix::fs::utimensat(at, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    {
         failed("the times can not be set: ", e);
     }
 }

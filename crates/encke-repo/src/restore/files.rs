@@ -198,7 +198,9 @@ fn fill(targets: &[Target], plan: &Plan, root: Option<&Root>, work: &Work) -> Re
             unsealer: Unsealer::new()?,
         };
         while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            read_pack(pack, targets, plan, root, &mut thread, work)?;
+            // Most likely the one after it.
+            let after = packs.get(next.load(Ordering::Relaxed));
+            read_pack(pack, after, targets, plan, root, &mut thread, work)?;
         }
         Ok(())
     })
@@ -262,8 +264,25 @@ fn missing_size(node: &Node, find: impl Fn(&Id) -> Option<Location>) -> u64 {
     }
 }
 
+/// The first of some blobs of a pack that are read together, and the bytes they lie between.
+fn together(uses: &[Use]) -> (&[Use], u64, u64) {
+    let start = uses.first().map_or(0, |u| u64::from(u.at.offset));
+    let (mut end, mut count) = (start, 0);
+    for u in uses {
+        let from = u64::from(u.at.offset);
+        let to = from + u64::from(u.at.length);
+        if count > 0 && (from > end + MAX_GAP || to - start > MAX_READ) {
+            break;
+        }
+        end = end.max(to);
+        count += 1;
+    }
+    (&uses[..count], start, end)
+}
+
 fn read_pack(
     pack: &Pack,
+    after: Option<&Pack>,
     targets: &[Target],
     plan: &Plan,
     root: Option<&Root>,
@@ -273,21 +292,18 @@ fn read_pack(
     let name = pack.id.hex();
     let backend = work.repo.backend();
     let mut rest = &pack.uses[..];
-    while let Some(first) = rest.first() {
+    while !rest.is_empty() {
         work.check_cancel()?;
-        let start = u64::from(first.at.offset);
-        let (mut end, mut count) = (start, 0);
-        for u in rest {
-            let from = u64::from(u.at.offset);
-            let to = from + u64::from(u.at.length);
-            if count > 0 && (from > end + MAX_GAP || to - start > MAX_READ) {
-                break;
-            }
-            end = end.max(to);
-            count += 1;
-        }
-        let (group, after) = rest.split_at(count);
-        rest = after;
+        let (group, start, end) = together(rest);
+        rest = &rest[group.len()..];
+        // What comes then is read while this is being written.
+        let (next, uses) = if rest.is_empty() {
+            after.map_or((pack, rest), |p| (p, &p.uses[..]))
+        } else {
+            (pack, rest)
+        };
+        let (_, from, to) = together(uses);
+        backend.expect(FileKind::Pack, &next.id.hex(), from, to - from);
         let length = usize::try_from(end - start).unwrap_or(usize::MAX);
         if thread.sealed.len() < length {
             thread.sealed.resize(length, 0);

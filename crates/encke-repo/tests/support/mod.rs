@@ -50,8 +50,12 @@ impl Place {
         self.dir.path().join("repo")
     }
 
+    pub fn storage(&self) -> Arc<encke_storage::Local> {
+        Arc::new(encke_storage::Local::new(self.repo_path()))
+    }
+
     pub fn init(&self) -> Repository {
-        let backend = encke_storage::open(self.repo_path().to_str().unwrap()).unwrap();
+        let backend = self.storage();
         // Always the same, so that files are cut at the same places each time.
         let options = InitOptions {
             polynomial: Some(0x3d_a335_8b4d_c173),
@@ -61,7 +65,7 @@ impl Place {
     }
 
     pub fn open(&self) -> Repository {
-        let backend = encke_storage::open(self.repo_path().to_str().unwrap()).unwrap();
+        let backend = self.storage();
         Repository::open(backend, PASSWORD, InitOptions::default()).unwrap()
     }
 
@@ -72,13 +76,19 @@ impl Place {
         out
     }
 
-    pub fn try_restic(&self, args: &[&str]) -> (bool, String) {
-        let out = Command::new("restic")
-            .arg("-r")
-            .arg(self.repo_path())
-            .args(args)
+    /// Stock restic on the repository.
+    pub fn restic_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("restic");
+        command.arg("-r").arg(self.repo_path()).args(args);
+        command
             .env("RESTIC_PASSWORD", PASSWORD)
-            .env("RESTIC_CACHE_DIR", self.dir.path().join("cache"))
+            .env("RESTIC_CACHE_DIR", self.dir.path().join("cache"));
+        command
+    }
+
+    pub fn try_restic(&self, args: &[&str]) -> (bool, String) {
+        let out = self
+            .restic_command(args)
             .output()
             .expect("these tests compare with stock restic: install it (Debian: apt-get install restic)");
         let text = [&out.stdout[..], &out.stderr[..]].concat();
