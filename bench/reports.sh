@@ -5,9 +5,11 @@
 #
 # Each serves pages of 1,000 rows as JSON: the first, the middle and the last. wrk asks over 4 connections. Datasette
 # pages by row key from an SQLite file, ROAPI by offset from a Parquet file it holds in memory, Encke from its snapshot.
-# How to read it: calls a second (more is better), the middle of the latencies in milliseconds, resident memory after
-# the run in MiB; "ratio" is Encke's calls a second over the peer's on the same page. Ten million rows need about 12 GB
-# of disk, which are given back at the end.
+# PostgREST pages by offset from PostgreSQL where both are installed; neither Debian nor the registries of packages have
+# it, so put its program into the PATH (github.com/PostgREST/postgrest) and name an empty database in DATABASE.
+# How to read it: calls a second (more is better), the middle and the slowest hundredth of the latencies in
+# milliseconds, resident memory after the run in MiB; "ratio" is Encke's calls a second over the peer's on the same page.
+# Ten million rows need about 12 GB of disk, which are given back at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rows=${1:-1000000}
@@ -68,29 +70,43 @@ roapi=$!; pids+=($roapi)
 wait_for "http://127.0.0.1:$dport/data.json"
 wait_for "http://127.0.0.1:$rport/api/tables/report?limit=1"
 
+servers=(Encke Datasette ROAPI)
+if command -v postgrest >/dev/null && [ -n "${DATABASE:-}" ]; then
+  pport=$(free_port)
+  "$encke" report pull "$(page 0)" --into "$DATABASE" --quiet
+  PGRST_DB_URI=$DATABASE PGRST_DB_ANON_ROLE=$(psql -qAt "$DATABASE" -c 'SELECT current_user') PGRST_SERVER_HOST=127.0.0.1 \
+    PGRST_SERVER_PORT=$pport postgrest >"$work/postgrest.log" 2>&1 &
+  postgrest=$!; pids+=($postgrest)
+  wait_for "http://127.0.0.1:$pport/report?limit=1"
+  servers+=(PostgREST)
+else
+  echo "PostgREST is not installed, or DATABASE names none: left out"
+fi
+
 last=$(((rows + 999) / 1000 - 1)); middle=$((last / 2))
 # Rows before each page; a row's key is 500,000 and its number.
 peer() {
   case $1 in
     Encke) page "$2" ;;
     Datasette) echo "http://127.0.0.1:$dport/data/pages.json?_size=1000&_shape=objects&_nocount=1&_next=$((500000 + $2 * 1000))" ;;
+    PostgREST) echo "http://127.0.0.1:$pport/report?order=uid&limit=1000&offset=$(($2 * 1000))" ;;
     ROAPI) echo "http://127.0.0.1:$rport/api/tables/report?limit=1000&offset=$(($2 * 1000))" ;;
   esac
 }
-printf '%-10s %-7s %12s %12s %8s\n' server page 'calls/s' 'median ms' ratio
+printf '%-10s %-7s %12s %10s %10s %8s\n' server page 'calls/s' 'p50 ms' 'p99 ms' ratio
 declare -A best
 for where in first:0 middle:$middle last:$last; do
-  for server in Encke Datasette ROAPI; do
+  for server in "${servers[@]}"; do
     address=$(peer $server "${where#*:}")
     got=$(curl -sf "$address" | jq 'if type == "array" then length elif .results then (.results | length) else (.rows | length) end')
     [ "$got" -gt 0 ] || { echo "$server answers no rows: $address" >&2; exit 1; }
     out=$(wrk -t1 -c4 -d"${seconds}s" --latency --timeout 30s "$address")
     grep -q 'Non-2xx' <<<"$out" && { echo "$server refuses calls" >&2; exit 1; }
     calls=$(awk '/Requests\/sec/ {print $2}' <<<"$out")
-    median=$(awk '/ 50%/ {v = $2; if (v ~ /us$/) printf "%.2f", v / 1000; else if (v ~ /ms$/) printf "%.2f", v; else printf "%.2f", v * 1000}' <<<"$out")
+    at() { awk -v at=" $1%" 'index($0, at) {v = $2; if (v ~ /us$/) printf "%.2f", v / 1000; else if (v ~ /ms$/) printf "%.2f", v; else printf "%.2f", v * 1000}' <<<"$out"; }
     [ $server = Encke ] && best[${where%%:*}]=$calls
     ratio=$(awk -v a="${best[${where%%:*}]}" -v b="$calls" 'BEGIN { if (b > 0) printf "%.1f", a / b; else print "-" }')
-    printf '%-10s %-7s %12s %12s %8s\n' $server "${where%%:*}" "$calls" "$median" "$ratio"
+    printf '%-10s %-7s %12s %10s %10s %8s\n' $server "${where%%:*}" "$calls" "$(at 50)" "$(at 99)" "$ratio"
   done
 done
-echo "memory afterwards in MiB: Encke $(memory $ours), Datasette $(memory $datasette), ROAPI $(memory $roapi)"
+echo "memory afterwards in MiB: Encke $(memory $ours), Datasette $(memory $datasette), ROAPI $(memory $roapi)${postgrest:+, PostgREST $(memory "$postgrest")}"

@@ -91,6 +91,7 @@ const pages = [
   page('/me', () => import('./pages/Me'), 'Me'),
   page('/reports', () => import('./pages/Reports'), 'Reports'),
   page('/reports/new', () => import('./pages/reports/Designer'), 'NewReport'),
+  page('/reports/sources', () => import('./pages/reports/Sources'), 'Sources'),
   page('/reports/$id', () => import('./pages/reports/Designer'), 'EditReport'),
 ] as const;
 

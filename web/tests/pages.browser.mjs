@@ -241,6 +241,7 @@ test("the pages of reports pass axe's rules", async () => {
   await walk('admin', [
     ['/reports', 'Person Registrations'],
     ['/reports/new?template=1001', 'Person ID'],
+    ['/reports/sources', 'Data sources and templates'],
   ]);
 });
 

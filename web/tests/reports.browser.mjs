@@ -108,6 +108,13 @@ test('a report is designed, saved, shared by code, pulled, deleted and refused',
     const lines = (await readFile(file, 'utf8')).trim().split('\r\n');
     assert.equal(lines.length, shown + 1);
     assert.match(lines[0], /Person ID,Surname,First name/);
+    await page.getByRole('button', { name: 'Options of Horvat family' }).click();
+    const printed = page.waitForEvent('download');
+    await page.getByRole('menuitem', { name: 'Export as PDF' }).click();
+    const document = path.join(server.folder, 'out.pdf');
+    assert.equal((await printed).suggestedFilename(), 'Horvat family.pdf');
+    await (await printed).saveAs(document);
+    assert.match(await readFile(document, 'latin1'), /^%PDF-1\.7[^]*%%EOF\n$/);
 
     await page.getByRole('button', { name: 'Options of Horvat family' }).click();
     await page.getByRole('menuitem', { name: 'Delete' }).click();
@@ -160,6 +167,67 @@ test('a file is uploaded and reported on', () =>
     await page.getByLabel('Value', { exact: true }).fill('Nail');
     await page.getByRole('cell', { name: 'Screw' }).waitFor({ state: 'detached' });
     await page.getByRole('cell', { name: 'Nail' }).waitFor();
+  }));
+
+test('a long export tells how far it is and is stopped', () =>
+  as('admin', async (page) => {
+    const data = { kind: 'sample', size: 3_000_000, seed: 1 };
+    const report = { name: 'Everybody', template: 1001, columns: ['personId', 'lastName'], data };
+    await server.call('/api/encke/v1/reports/save', { Report: report });
+    await page.goto('/reports');
+    await page.getByRole('button', { name: 'Options of Everybody' }).click();
+    await page.getByRole('menuitem', { name: 'Export as CSV' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Export Everybody' });
+    await dialog.getByRole('status').filter({ hasText: /[1-9]/ }).waitFor();
+    await dialog.getByRole('button', { name: 'Stop' }).click();
+    await dialog.waitFor({ state: 'detached' });
+  }));
+
+test('data sources and templates are kept in the console', () =>
+  as('admin', async (page) => {
+    await page.goto('/reports');
+    const chooser = page.waitForEvent('filechooser');
+    await page.getByRole('button', { name: 'Upload rows' }).click();
+    await (await chooser).setFiles({
+      name: 'tools.csv',
+      mimeType: 'text/csv',
+      buffer: Buffer.from('tool,pieces\nHammer,12\nSaw,7\n'),
+    });
+    await page.getByRole('table', { name: 'Preview' }).getByRole('cell', { name: 'Hammer' }).waitFor();
+    await page.goto('/reports');
+    await page.getByRole('button', { name: 'Data sources' }).click();
+    await page.getByRole('cell', { name: 'tools.csv' }).first().waitFor();
+    await page.getByRole('button', { name: 'Edit tools' }).click();
+    const dialog = page.getByRole('dialog');
+    const text = dialog.getByLabel('Template as YAML');
+    const yaml = await text.inputValue();
+    assert.match(yaml, /name: tools/);
+    await text.fill(yaml.replace('name: tools', 'name: Tool box').replace('table: tools', 'table: none'));
+    await dialog.getByRole('button', { name: 'Check and save' }).click();
+    await dialog.getByRole('alert').filter({ hasText: "no table 'none'" }).waitFor();
+    await text.fill(yaml.replace('name: tools', 'name: Tool box'));
+    await dialog.getByRole('button', { name: 'Check and save' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    await page.getByRole('cell', { name: 'Tool box', exact: true }).waitFor();
+    const saved = page.waitForEvent('download');
+    await page.getByRole('button', { name: 'Save Tool box as YAML' }).click();
+    assert.equal((await saved).suggestedFilename(), 'Tool box.yaml');
+
+    // A database that does not answer is refused in its own words, and nothing is kept.
+    await page.getByRole('button', { name: 'Add data source' }).click();
+    await dialog.getByLabel('Name').fill('Club');
+    await dialog.getByLabel('Host').fill('127.0.0.1');
+    await dialog.getByLabel('Port').fill('1');
+    await dialog.getByLabel('Database').fill('club');
+    await dialog.getByLabel('User').fill('reader');
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    await dialog.getByRole('alert').waitFor();
+    await page.keyboard.press('Escape');
+    await dialog.waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Delete tools.csv' }).click();
+    await dialog.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('cell', { name: 'tools.csv' }).first().waitFor({ state: 'detached' });
+    assert.equal((await server.call('/api/encke/v1/reports/list-sources')).length, 0);
   }));
 
 test('a shared report shows the rows of the one who looks', () =>

@@ -4,6 +4,7 @@
 use crate::error::{ApiError, ApiResult};
 use crate::wire::{Seed, Wire, WireName, WireStruct};
 use serde::de::DeserializeSeed;
+use std::path::{Path, PathBuf};
 
 /// Most fields in one form. The widest published call has 12 and a caller adds 5 credentials.
 const MAX_FIELDS: usize = 100;
@@ -15,6 +16,7 @@ const MAX_TEXT_PART: usize = 16 * 1024;
 pub struct Form {
     fields: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
+    kept: Vec<(String, PathBuf)>,
 }
 
 impl Form {
@@ -51,6 +53,7 @@ impl Form {
         Ok(Self {
             fields,
             files: Vec::new(),
+            kept: Vec::new(),
         })
     }
 
@@ -88,6 +91,20 @@ impl Form {
         }
         self.files.push((name.to_string(), content));
         Ok(())
+    }
+
+    /// Puts a part of a multipart body that was written to a file.
+    pub fn put_kept(&mut self, name: &str, path: PathBuf) {
+        self.kept.push((name.to_string(), path));
+    }
+
+    /// The file that a part of a multipart body was written to.
+    #[must_use]
+    pub fn kept(&self, name: &str) -> Option<&Path> {
+        self.kept
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, path)| path.as_path())
     }
 
     /// Puts a field that came another way (the headers of the upload call) unless the form has it.
@@ -242,6 +259,31 @@ impl ParamValue for Upload {
     fn take(form: &Form, name: &str) -> ApiResult<Self> {
         match (form.file(name), form.get(name)) {
             (Some(content), _) => Ok(Self(content.to_vec())),
+            (None, Some(text)) => Self::parse(name, text),
+            (None, None) => Self::absent(name),
+        }
+    }
+}
+
+/// A file too large for memory: a part of a multipart body, written to a file that is there while the call is handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LargeUpload {
+    /// The file.
+    Kept(PathBuf),
+    /// The content, from an ordinary form field of the same name.
+    Text(String),
+}
+
+impl ParamValue for LargeUpload {
+    fn type_name() -> String {
+        "bytes".into()
+    }
+    fn parse(_: &str, text: &str) -> ApiResult<Self> {
+        Ok(Self::Text(text.to_string()))
+    }
+    fn take(form: &Form, name: &str) -> ApiResult<Self> {
+        match (form.kept(name), form.get(name)) {
+            (Some(path), _) => Ok(Self::Kept(path.to_path_buf())),
             (None, Some(text)) => Self::parse(name, text),
             (None, None) => Self::absent(name),
         }

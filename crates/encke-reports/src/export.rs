@@ -1,6 +1,8 @@
-//! A snapshot as a file: CSV, XLSX or Parquet. Rows go out one after the other; memory does not grow with their number.
+//! A snapshot as a file: CSV, XLSX, PDF or Parquet. Rows go out one after the other; memory does not grow with their number.
 
 use crate::cell::Cell;
+use crate::pdf::to_pdf;
+use crate::progress::{Progress, Stopped};
 use crate::report::Shown;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::template::ColumnType;
@@ -16,6 +18,10 @@ use std::sync::Arc;
 const DAY: i64 = 86_400_000;
 /// Rows of a sheet that programs for them can open, the line of names included.
 const MAX_SHEET: u64 = 1_048_576;
+/// Most rows of a document: some ten thousand pages.
+const MAX_DOCUMENT: u64 = 1_000_000;
+/// Rows by which a document's columns are made as wide as they need to be.
+const MEASURED: u64 = 1000;
 /// Rows that are gathered for a part of a Parquet file.
 const ROW_GROUP: usize = 50_000;
 
@@ -26,6 +32,8 @@ pub enum Format {
     Csv,
     /// Office Open XML workbook (ECMA-376) of one sheet.
     Xlsx,
+    /// Portable Document Format.
+    Pdf,
     /// Apache Parquet.
     Parquet,
 }
@@ -37,8 +45,20 @@ impl Format {
         match name {
             "csv" => Some(Self::Csv),
             "xlsx" => Some(Self::Xlsx),
+            "pdf" => Some(Self::Pdf),
             "parquet" => Some(Self::Parquet),
             _ => None,
+        }
+    }
+
+    /// Its name, which is also the end of a file's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Xlsx => "xlsx",
+            Self::Pdf => "pdf",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -48,6 +68,7 @@ impl Format {
         match self {
             Self::Csv => "text/csv; charset=utf-8",
             Self::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            Self::Pdf => "application/pdf",
             Self::Parquet => "application/vnd.apache.parquet",
         }
     }
@@ -65,6 +86,12 @@ pub enum ExportError {
     /// More rows than a sheet has.
     #[error("A sheet has at most {MAX_SHEET} rows: filter the report, or take CSV or Parquet")]
     TooLong,
+    /// More rows than anybody reads.
+    #[error("A document has at most {MAX_DOCUMENT} rows: filter the report, or take CSV or Parquet")]
+    TooManyPages,
+    /// Somebody stopped it.
+    #[error("{0}")]
+    Stopped(#[from] Stopped),
 }
 
 impl From<parquet::errors::ParquetError> for ExportError {
@@ -85,35 +112,59 @@ impl From<csv::Error> for ExportError {
     }
 }
 
-/// Writes a snapshot with these names of columns. `pictures` replaces the first of the pair by the second at the
-/// beginning of addresses of pictures.
+/// What a file needs to know beside rows and columns.
+#[derive(Clone, Copy)]
+pub struct Export<'a> {
+    /// Kind of file.
+    pub format: Format,
+    /// The report's name.
+    pub title: &'a str,
+    /// Replaces the first by the second at the beginning of addresses of pictures.
+    pub pictures: (&'a str, &'a str),
+    /// Counts the rows.
+    pub progress: &'a Progress,
+}
+
+/// Writes a snapshot with these names of columns.
 ///
 /// # Errors
 /// See [`ExportError`].
 pub fn export(
     snapshot: &Snapshot,
     columns: &[Shown],
-    format: Format,
-    pictures: (&str, &str),
+    how: Export<'_>,
     out: std::fs::File,
 ) -> Result<(), ExportError> {
+    let pictures = how.pictures;
+    let placed = |row: &[Cell], on_row: &mut dyn FnMut(&[Cell]) -> Result<(), ExportError>| {
+        let has_picture = |c: &Cell| matches!(c, Cell::Text(t) if t.starts_with(pictures.0));
+        if !row.iter().any(has_picture) {
+            return on_row(row);
+        }
+        let mut row = row.to_vec();
+        for cell in row.iter_mut().filter(|c| has_picture(c)) {
+            *cell = Cell::Text(cell.text().replacen(pictures.0, pictures.1, 1));
+        }
+        on_row(&row)
+    };
     let each = |on_row: &mut dyn FnMut(&[Cell]) -> Result<(), ExportError>| {
-        snapshot.each(|row| {
-            let has_picture = |c: &Cell| matches!(c, Cell::Text(t) if t.starts_with(pictures.0));
-            if !row.iter().any(has_picture) {
-                return on_row(row);
-            }
-            let mut row = row.to_vec();
-            for cell in row.iter_mut().filter(|c| has_picture(c)) {
-                *cell = Cell::Text(cell.text().replacen(pictures.0, pictures.1, 1));
-            }
-            on_row(&row)
+        snapshot.each(snapshot.rows, |row| {
+            how.progress.row()?;
+            placed(row, on_row)
         })
     };
-    match format {
+    match how.format {
         Format::Csv => to_csv(columns, BufWriter::new(out), each),
         Format::Xlsx if snapshot.rows >= MAX_SHEET => Err(ExportError::TooLong),
         Format::Xlsx => to_xlsx(columns, out, each),
+        Format::Pdf if snapshot.rows > MAX_DOCUMENT => Err(ExportError::TooManyPages),
+        Format::Pdf => {
+            let first = |on_row: &mut dyn FnMut(&[Cell]) -> Result<(), ExportError>| {
+                snapshot.each(MEASURED.min(snapshot.rows), |row| placed(row, on_row))
+            };
+            let now = jiff::Timestamp::now();
+            to_pdf(columns, how.title, now, BufWriter::new(out), first, each)
+        }
         Format::Parquet => write_parquet(columns, out, each),
     }
 }

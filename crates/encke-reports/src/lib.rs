@@ -7,6 +7,8 @@
 mod cell;
 pub mod export;
 mod load;
+mod pdf;
+mod progress;
 pub mod query;
 mod report;
 mod run;
@@ -18,11 +20,12 @@ mod template;
 
 pub use cell::Cell;
 pub use load::load;
+pub use progress::{Progress, Stopped};
 pub use report::{
     Chart, ChartKind, Choice, Chosen, DataSet, Filter, Op, Pivot, Range, SavedReport, Shown, Sort, Total,
     Values,
 };
-pub use run::{offered, preview, run, sample};
+pub use run::{Destination, offered, preview, run, sample};
 pub use sample::{MAX_SAMPLE_ROWS, REGISTRATIONS, sample_rows, stage_sample};
 pub use starter::{FIRST_OWN_TEMPLATE, stage_own, starter};
 pub use template::{

@@ -1,6 +1,7 @@
 //! From a report and an open source to rows.
 
 use crate::cell::Cell;
+use crate::progress::{Progress, Stopped};
 use crate::query::{Builder, has_ids};
 use crate::report::{SavedReport, Shown, Total};
 use crate::sample_rows;
@@ -13,6 +14,43 @@ impl From<SnapshotError> for SourceError {
     fn from(e: SnapshotError) -> Self {
         Self::Sink(e.to_string())
     }
+}
+
+impl From<Stopped> for SourceError {
+    fn from(e: Stopped) -> Self {
+        Self::Sink(e.to_string())
+    }
+}
+
+/// Where the rows of a report go.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// Folder of the snapshot.
+    pub folder: &'a Path,
+    /// Its name.
+    pub name: &'a str,
+    /// Stands for the address that pictures are reached at.
+    pub pictures: &'a str,
+    /// Counts the rows.
+    pub progress: &'a Progress,
+}
+
+/// Puts the address of the placeholder where a row has no picture.
+fn place_pictures(row: &mut [Cell], at: &[usize], pictures: &str) {
+    for at in at {
+        if let Some(cell) = row.get_mut(*at).filter(|c| **c == Cell::Null) {
+            *cell = Cell::Text(format!("{pictures}/placeholder.svg"));
+        }
+    }
+}
+
+/// The places of the columns with pictures.
+fn pictures_of(columns: &[Shown]) -> Vec<usize> {
+    let numbered = columns.iter().enumerate();
+    numbered
+        .filter(|(_, c)| c.kind == ColumnType::ImageLink)
+        .map(|(at, _)| at)
+        .collect()
 }
 
 fn describe(template: &Template, report: &SavedReport, pivoted: &[Cell]) -> Description {
@@ -74,8 +112,7 @@ pub fn run(
     template: &Template,
     report: &SavedReport,
     database: &mut dyn Database,
-    folder: &Path,
-    name: &str,
+    into: Destination,
 ) -> Result<PathBuf, SourceError> {
     let mut description = None;
     let query = ask(template, report, database, None, &mut |d| {
@@ -85,8 +122,19 @@ pub fn run(
     let Some(description) = description else {
         return Err(Refused("The report has no columns".into()).into());
     };
-    let mut writer = Writer::create(folder, name, description)?;
-    let done = database.query(&query, &mut |row| Ok(writer.push(row)?));
+    let pictured = pictures_of(&description.columns);
+    let mut writer = Writer::create(into.folder, into.name, description)?;
+    let mut own = Vec::new();
+    let done = database.query(&query, &mut |row| {
+        into.progress.row()?;
+        if pictured.is_empty() {
+            return Ok(writer.push(row)?);
+        }
+        own.clear();
+        own.extend_from_slice(row);
+        place_pictures(&mut own, &pictured, into.pictures);
+        Ok(writer.push(&own)?)
+    });
     match done {
         Ok(()) => Ok(writer.finish()?),
         Err(e) => {
@@ -104,9 +152,7 @@ pub fn run(
 pub fn sample(
     template: &Template,
     report: &SavedReport,
-    pictures: &str,
-    folder: &Path,
-    name: &str,
+    into: Destination,
 ) -> Result<Option<PathBuf>, SourceError> {
     if !report.is_plain() {
         return Ok(None);
@@ -132,14 +178,15 @@ pub fn sample(
         return Ok(None);
     };
     let (size, seed) = report.sample();
-    let mut writer = Writer::create(folder, name, describe(template, report, &[]))?;
+    let mut writer = Writer::create(into.folder, into.name, describe(template, report, &[]))?;
     let mut row: Vec<Cell> = Vec::with_capacity(order.len());
-    for made in sample_rows(&template.table, size, seed, pictures) {
+    for made in sample_rows(&template.table, size, seed, into.pictures) {
         row.clear();
         row.extend(order.iter().map(|at| made[*at].clone()));
-        if let Err(e) = writer.push(&row) {
+        let pushed = into.progress.row().map_err(SourceError::from);
+        if let Err(e) = pushed.and_then(|()| Ok(writer.push(&row)?)) {
             writer.abandon();
-            return Err(e.into());
+            return Err(e);
         }
     }
     Ok(Some(writer.finish()?))
@@ -154,6 +201,7 @@ pub fn preview(
     report: &SavedReport,
     database: &mut dyn Database,
     limit: u64,
+    pictures: &str,
     on_row: OnRow,
 ) -> Result<Vec<Shown>, SourceError> {
     let mut columns = Vec::new();
@@ -162,7 +210,12 @@ pub fn preview(
         Ok(())
     })?;
     let width = columns.len();
-    database.query(&query, &mut |row| on_row(&row[..width.min(row.len())]))?;
+    let pictured = pictures_of(&columns);
+    database.query(&query, &mut |row| {
+        let mut own = row[..width.min(row.len())].to_vec();
+        place_pictures(&mut own, &pictured, pictures);
+        on_row(&own)
+    })?;
     Ok(columns)
 }
 

@@ -1,17 +1,20 @@
 //! From the socket to the endpoint table: connections, limits, and the rules every call shares
 //! (source: `spec/README.md`, "Requests", "Responses and errors").
 
+mod uploads;
+
 use crate::app::App;
-use crate::origin::Origin;
+use crate::origin::{Origin, Scheme};
 use crate::table::{Request, failure};
 use crate::{console, events, external_login, live, reference, reports, storage_role, tls};
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
+use axum::{Extension, Router};
 use encke_api::form::Form;
 use encke_api::messages::Language;
 use encke_api::{ApiError, ApiResult};
@@ -45,21 +48,23 @@ pub fn router(app: Arc<App>) -> Router {
 async fn event_stream(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(scheme): Extension<Scheme>,
     headers: HeaderMap,
     uri: axum::http::Uri,
     ws: WebSocketUpgrade,
 ) -> Response {
-    let origin = origin(&app, peer, &headers, events::PATH);
+    let origin = origin(&app, peer, &headers, events::PATH, scheme);
     events::upgrade(app, origin, uri.query().unwrap_or_default(), ws)
 }
 
 async fn device_socket(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(scheme): Extension<Scheme>,
     headers: HeaderMap,
     ws: WebSocketUpgrade,
 ) -> Response {
-    let origin = origin(&app, peer, &headers, encke_api::live::LIVE_PATH);
+    let origin = origin(&app, peer, &headers, encke_api::live::LIVE_PATH, scheme);
     live::upgrade(app, origin, ws)
 }
 
@@ -76,21 +81,28 @@ async fn login_parameters(State(app): State<Arc<App>>, headers: HeaderMap, body:
 }
 
 /// Where a request came from, by this server's rules about proxies.
-pub(crate) fn origin(app: &App, peer: SocketAddr, headers: &HeaderMap, path: &str) -> Origin {
-    Origin::new(peer.ip(), headers, path, app.config().trust_x_forwarded_for)
+pub(crate) fn origin(app: &App, peer: SocketAddr, headers: &HeaderMap, path: &str, scheme: Scheme) -> Origin {
+    Origin::new(
+        peer.ip(),
+        headers,
+        path,
+        scheme,
+        app.config().trust_x_forwarded_for,
+    )
 }
 
 /// Everything that is not a socket, a bucket, a report or the reference: API calls, else the console.
 async fn dispatch(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(scheme): Extension<Scheme>,
     request: axum::extract::Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
     // One SDK doubles the slash at the front.
     let path = format!("/{}", parts.uri.path().trim_start_matches('/'));
     if path == "/gen/logo.img" {
-        let origin = origin(&app, peer, &parts.headers, &path);
+        let origin = origin(&app, peer, &parts.headers, &path, scheme);
         return crate::meta::logo(&app, &origin.host).await;
     }
     if let Some(token) = path.strip_prefix(tls::HTTP_PATH) {
@@ -100,7 +112,7 @@ async fn dispatch(
     if !is_call {
         return console::serve(&parts.method, &path);
     }
-    let origin = origin(&app, peer, &parts.headers, &path);
+    let origin = origin(&app, peer, &parts.headers, &path, scheme);
     match call(app, origin, &parts.method, &parts.headers, body).await {
         Ok(response) => response,
         Err(e) => error_response(&e, language(&parts.headers)),
@@ -136,26 +148,43 @@ async fn call(
         )
             .into_response());
     }
-    let body = read_body(body).await?;
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
         .unwrap_or_default();
-    let mut form = if content_type.starts_with("multipart/") {
-        multipart(content_type, body).await?
-    } else {
-        Form::parse(&body)?
+    let is_multipart = content_type.starts_with("multipart/");
+    let reply = match route.large_file {
+        Some((part, admission)) if is_multipart => {
+            let parts = uploads::parts(content_type, body)?;
+            let received = uploads::receive(&app, route, parts, (part, admission), headers, &origin).await?;
+            let (form, principal) = (received.form, received.principal);
+            route
+                .handle(app.clone(), Request { form, origin }, principal)
+                .await?
+        }
+        _ => {
+            let body = read_body(body).await?;
+            let mut form = match is_multipart {
+                true => multipart(content_type, body).await?,
+                false => Form::parse(&body)?,
+            };
+            put_credentials(&mut form, headers);
+            route.serve(app.clone(), Request { form, origin }).await?
+        }
     };
+    let mut response = Response::new(reply.body);
+    set_headers(&mut response, reply.media);
+    Ok(response)
+}
+
+/// Credentials may come as headers, which one upload call of the SDKs needs.
+fn put_credentials(form: &mut Form, headers: &HeaderMap) {
     for field in ["Username", "AuthType", "Password", "TOTP", "SessionKey"] {
         let name = format!("x-comet-admin-{}", field.to_ascii_lowercase());
         if let Some(value) = headers.get(name).and_then(|v| v.to_str().ok()) {
             form.put_default(field, value);
         }
     }
-    let reply = route.serve(app.clone(), Request { form, origin }).await?;
-    let mut response = Response::new(reply.body);
-    set_headers(&mut response, reply.media);
-    Ok(response)
 }
 
 fn set_headers(response: &mut Response, media: &'static str) {

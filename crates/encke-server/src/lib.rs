@@ -41,4 +41,5 @@ pub mod webhooks;
 
 pub use app::Ending;
 pub use meta::LOG_FOLDER;
+pub use reports::ReportOptions;
 pub use start::{DEFAULT_ACME_DIRECTORY, DEFAULT_LISTEN, ServeOptions, Server, StartError, all_routes};

@@ -55,6 +55,8 @@ pub struct ServeOptions {
     pub database: Option<String>,
     /// Directory of the authority (ACME) that certifies `AutoSSLDomains`, such as [`DEFAULT_ACME_DIRECTORY`].
     pub acme_directory: String,
+    /// What the report service may do.
+    pub reports: crate::reports::ReportOptions,
 }
 
 /// Why the server could not start.
@@ -207,7 +209,7 @@ impl Server {
             used_codes: UsedCodes::default(),
             external: crate::external_login::External::default(),
             challenges: crate::webauthn::Challenges::default(),
-            reports: crate::reports::Reports::new(&options.data_dir),
+            reports: crate::reports::Reports::new(&options.data_dir, options.reports),
             self_backup: crate::self_backup::SelfBackup::default(),
             data_dir: options.data_dir,
             acme,
@@ -230,10 +232,10 @@ impl Server {
             tokio::spawn(follow_config(app.clone()));
         }
         tokio::spawn(crate::policies::start(app.clone()));
-        tokio::spawn(crate::reports::keep_log(app.clone()));
         tokio::spawn(crate::leader::keep(app.clone()));
         crate::email::start(&app);
         crate::webhooks::start(&app);
+        crate::reports::start(&app);
         app.store.announce(|| EventDraft {
             actor: String::new(),
             organization: String::new(),
@@ -287,6 +289,8 @@ impl Server {
 }
 
 async fn listen(app: Arc<App>, router: Router, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    let scheme = crate::origin::Scheme(if tls.is_some() { "https" } else { "http" });
+    let router = router.layer(axum::Extension(scheme));
     let mut service = router.into_make_service_with_connect_info::<SocketAddr>();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();

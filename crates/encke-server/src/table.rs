@@ -15,6 +15,7 @@ use encke_store::SessionKind;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -340,6 +341,22 @@ pub struct Request {
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Handler = Box<dyn Fn(Arc<App>, Request, Principal) -> BoxFuture<ApiResult<Reply>> + Send + Sync>;
 
+/// Where a large file of a call goes, and how large it may be.
+pub struct Spool {
+    /// Folder.
+    pub folder: PathBuf,
+    /// Largest file in bytes.
+    pub limit: u64,
+    /// Held until the call is answered.
+    pub room: Box<dyn Send>,
+}
+
+/// Decides, before a large file is received, whether a caller may send it.
+pub(crate) type Admission = for<'a> fn(&'a App, &'a Principal) -> Admitting<'a>;
+
+/// What an [`Admission`] answers.
+pub(crate) type Admitting<'a> = Pin<Box<dyn Future<Output = ApiResult<Spool>> + Send + 'a>>;
+
 /// A declared endpoint with its handler.
 pub struct Route {
     /// What the reference shows.
@@ -354,6 +371,8 @@ pub struct Route {
     pub denied_if: Option<fn(&AdminUserPermissions) -> bool>,
     /// Refuses an organization's administrator without this permission flag.
     pub granted_if: Option<fn(&AdminUserPermissions) -> bool>,
+    /// Takes a file that is too large for memory: the part of a multipart body with this name, after the fields.
+    pub large_file: Option<(&'static str, Admission)>,
     handler: Handler,
 }
 
@@ -400,6 +419,7 @@ impl Route {
             before_password_change: false,
             denied_if: None,
             granted_if: None,
+            large_file: None,
             handler: Box::new(move |app, request, principal| {
                 let parsed = C::accept(principal).and_then(|c| P::from_form(&request.form).map(|p| (c, p)));
                 match parsed {
@@ -443,6 +463,13 @@ impl Route {
     #[must_use]
     pub fn granted_if(mut self, flag: fn(&AdminUserPermissions) -> bool) -> Self {
         self.granted_if = Some(flag);
+        self
+    }
+
+    /// Takes a file that is too large for memory.
+    #[must_use]
+    pub fn takes_file(mut self, part: &'static str, admission: Admission) -> Self {
+        self.large_file = Some((part, admission));
         self
     }
 
@@ -492,6 +519,23 @@ impl Route {
     /// # Errors
     /// What the client may read.
     pub async fn serve(&self, app: Arc<App>, request: Request) -> ApiResult<Reply> {
+        let principal = self.admit(&app, &request).await?;
+        self.handle(app, request, principal).await
+    }
+
+    /// Runs the handler for a caller whom [`Route::admit`] answered.
+    ///
+    /// # Errors
+    /// What the client may read.
+    pub async fn handle(&self, app: Arc<App>, request: Request, principal: Principal) -> ApiResult<Reply> {
+        (self.handler)(app, request, principal).await
+    }
+
+    /// Who calls, if they may.
+    ///
+    /// # Errors
+    /// What the client may read.
+    pub async fn admit(&self, app: &App, request: &Request) -> ApiResult<Principal> {
         let config = app.config();
         for role in self.endpoint.roles {
             let on = match role {
@@ -507,7 +551,7 @@ impl Route {
                 )));
             }
         }
-        let principal = crate::auth::authenticate(&app, &request, self).await?;
+        let principal = crate::auth::authenticate(app, request, self).await?;
         if !self.before_password_change {
             principal.check_password_is_kept()?;
         }
@@ -522,7 +566,7 @@ impl Route {
                 return Err(ApiError::forbidden("Your permissions do not allow this"));
             }
         }
-        (self.handler)(app, request, principal).await
+        Ok(principal)
     }
 }
 

@@ -529,6 +529,34 @@ impl Store {
         .await
     }
 
+    /// Every data source, whoever owns it: for the server's own work on their files.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn all_report_sources(&self) -> StoreResult<Vec<StoredSource>> {
+        self.read(move |sql| {
+            let query = format!("SELECT {SOURCE_COLUMNS} FROM report_sources ORDER BY id");
+            sql.all(&query, &[], read_source)
+        })
+        .await
+    }
+
+    /// Replaces what a data source says of its rows, unless it was changed meanwhile; counts its version up.
+    ///
+    /// # Errors
+    /// `Changed` when it was changed or deleted; or the database fails.
+    pub async fn reload_report_source(&self, id: &str, version: i64, body: &str) -> StoreResult<()> {
+        let (id, body) = (id.to_string(), body.to_string());
+        self.write(move |tx| {
+            let touched = tx.execute(
+                "UPDATE report_sources SET body = ?3, version = version + 1 WHERE id = ?1 AND version = ?2",
+                &[P::Text(&id), P::Int(version), P::Text(&body)],
+            )?;
+            found(touched).map_err(|_| StoreError::Changed)
+        })
+        .await
+    }
+
     /// Saves a data source under its id, new or changed.
     ///
     /// # Errors

@@ -22,6 +22,15 @@ pub struct ServeArgs {
     /// says yes to its terms.
     #[arg(long, env = "ENCKE_ACME_DIRECTORY", default_value = encke_server::DEFAULT_ACME_DIRECTORY)]
     acme_directory: String,
+    /// Folder with files that administrators may watch as sources of reports; once for each.
+    #[arg(long = "report-folder", env = "ENCKE_REPORT_FOLDERS", value_delimiter = ':')]
+    report_folders: Vec<PathBuf>,
+    /// Largest file of rows that may be uploaded, in bytes.
+    #[arg(long, env = "ENCKE_REPORT_UPLOAD_BYTES", default_value_t = encke_server::ReportOptions::default().upload_bytes)]
+    report_upload_bytes: u64,
+    /// Room for the uploaded rows of one person, in bytes.
+    #[arg(long, env = "ENCKE_REPORT_QUOTA_BYTES", default_value_t = encke_server::ReportOptions::default().quota_bytes)]
+    report_quota_bytes: u64,
 }
 
 impl ServeArgs {
@@ -40,6 +49,11 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
             data_dir: args.data_dir,
             database: args.database,
             acme_directory: args.acme_directory,
+            reports: encke_server::ReportOptions {
+                upload_bytes: args.report_upload_bytes,
+                quota_bytes: args.report_quota_bytes,
+                folders: args.report_folders,
+            },
         };
         let server = start(&options).await?;
         // Before the address is told: whoever reads it may ask the server to stop.

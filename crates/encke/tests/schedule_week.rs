@@ -268,6 +268,7 @@ async fn a_week_brings_the_jobs_that_were_promised_and_tells_each_missed_one_onc
             .is_ok_and(|kind| kind == "postgres")
             .then(support::postgres::database),
         acme_directory: encke_server::DEFAULT_ACME_DIRECTORY.into(),
+        reports: encke_server::ReportOptions::default(),
     };
     let server = Server::start(options).await.unwrap();
     let app = &server.app;

@@ -1,6 +1,7 @@
 // The report service: documents as the server keeps them, and what the pages ask for.
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
 import { t } from '../i18n';
+import { bytes, saveBlob } from '../lib/format';
 import { ApiError, call, errorOf } from './client';
 import { session } from './session';
 
@@ -23,7 +24,9 @@ export type Template = {
   columns: Column[];
   parameters?: Parameter[];
   owner: string;
+  audience: Audience;
 };
+export type Audience = 'none' | 'admins' | 'everyone';
 export type Cell = string | number | null;
 export type Total = 'sum' | 'avg' | 'min' | 'max' | 'count';
 export type Chosen = { key: string; name?: string; total?: Total };
@@ -126,34 +129,129 @@ async function failureOf(response: Response): Promise<ApiError | null> {
   return errorOf(await response.clone().json());
 }
 
-/** Fetches a report as a file and hands it to the browser to be kept. */
-export async function download(report: SavedReport, format: 'csv' | 'xlsx' | 'parquet') {
-  const fields = { ReportID: report.ReportID, Format: format, Locale: localeParam(), ...credentials() };
-  const response = await fetch(path('export'), { method: 'POST', body: new URLSearchParams(fields) });
+export type Format = 'csv' | 'xlsx' | 'pdf' | 'parquet';
+/** How far a file is. `rows`: they are being fetched, and nobody knows how many there are. */
+export type ExportStatus = {
+  State: 'rows' | 'file' | 'done' | 'failed';
+  Rows: number;
+  Total?: number;
+  Bytes?: number;
+  Message?: string;
+};
+
+export const startExport = async (report: SavedReport, format: Format) => {
+  const fields = { ReportID: report.ReportID, Format: format, Locale: localeParam() };
+  return (await call<{ ExportID: string }>(path('start-export'), fields)).ExportID;
+};
+export const exportStatus = (id: string) => call<ExportStatus>(path('export-status'), { ExportID: id });
+export const stopExport = (id: string) => call(path('stop-export'), { ExportID: id });
+
+const fileName = (name: string, end: string) => `${name.replace(/[\\/:*?"<>|]/g, '_')}.${end}`;
+
+async function fetchFile(name: string, fields: Record<string, string>): Promise<Blob> {
+  const body = new URLSearchParams({ ...fields, ...credentials() });
+  const response = await fetch(path(name), { method: 'POST', body });
   const failure = await failureOf(response);
   if (failure) throw failure;
-  const url = URL.createObjectURL(await response.blob());
-  const link = document.createElement('a');
-  link.href = url;
-  link.download = `${report.Name.replace(/[\\/:*?"<>|]/g, '_')}.${format}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  return response.blob();
 }
 
-type Table = { Table: string; Columns: { name: string; type: ColumnType }[] };
+/** Fetches an export that is done, and lets the server forget it. */
+export async function download(id: string, report: SavedReport, format: Format) {
+  saveBlob(fileName(report.Name, format), await fetchFile('export-file', { ExportID: id }));
+  await stopExport(id);
+}
+
+/** Keeps a template as a file. */
+export async function downloadTemplate(template: Template) {
+  saveBlob(
+    fileName(template.name, 'yaml'),
+    await fetchFile('export-template', { Template: String(template.id) }),
+  );
+}
+
+/** A template as YAML. */
+export const templateText = async (id: number) =>
+  (await fetchFile('export-template', { Template: String(id) })).text();
+
+export type Table = { Table: string; Columns: { name: string; type: ColumnType }[] };
+
+export type Source = {
+  SourceID: string;
+  Name: string;
+  Source: {
+    kind: 'postgres' | 'mysql' | 'sqlite' | 'watched' | 'file';
+    host?: string;
+    port?: number;
+    database?: string;
+    user?: string;
+    tls?: string;
+    ca?: string;
+    path?: string;
+    file?: string;
+    timeoutSeconds?: number;
+    /** Unix seconds at which a watched file was loaded. */
+    loaded?: number;
+  };
+  HasPassword: boolean;
+  Version: number;
+  Problem: string | null;
+};
+
+export const useSources = () =>
+  useQuery({
+    queryKey: ['report-sources'],
+    queryFn: () => call<Source[]>(path('list-sources')),
+    // Watched files change without an event.
+    refetchInterval: 5000,
+  });
+
+export const listTables = (id: string) => call<Table[]>(path('list-tables'), { SourceID: id });
+
+/** How far an upload is: 0 to 1 while it is sent, then it is being loaded. */
+export type UploadProgress = { sent: number; of: number };
+
+/** Sends a file; a page can tell how far it is, which `fetch` can not. */
+function send(body: FormData, onProgress: (p: UploadProgress) => void): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open('POST', path('upload-source'));
+    request.upload.onprogress = (e) => onProgress({ sent: e.loaded, of: e.total });
+    request.onload = () => {
+      try {
+        const answer = JSON.parse(request.responseText) as unknown;
+        const failure = errorOf(answer);
+        if (failure) reject(failure);
+        else resolve(answer);
+      } catch (e) {
+        reject(e);
+      }
+    };
+    request.onerror = () => reject(new ApiError(0, t('The server can not be reached')));
+    request.send(body);
+  });
+}
+
+type Limits = { FileBytes: number; QuotaBytes: number; UsedBytes: number };
 
 /** Uploads a file and makes a template of each of its tables; answers the first one's number. */
-export async function uploadTable(file: File): Promise<number> {
+export async function uploadTable(file: File, onProgress: (p: UploadProgress) => void): Promise<number> {
+  const limits = await call<Limits>(path('upload-limits'));
+  if (file.size > limits.FileBytes) {
+    throw new ApiError(413, t('A file has at most {size}', { size: bytes(limits.FileBytes) }));
+  }
   const body = new FormData();
   for (const [name, value] of Object.entries(credentials())) body.set(name, value);
   body.set('FileName', file.name);
   body.set('File', file);
-  const response = await fetch(path('upload-source'), { method: 'POST', body });
-  const failure = await failureOf(response);
-  if (failure) throw failure;
-  const made = (await response.json()) as { SourceID: string; Tables: Table[] };
+  const made = (await send(body, onProgress)) as { SourceID: string; Tables: Table[] };
+  return makeTemplates(made.SourceID, made.Tables, 'Uploads');
+}
+
+/** Makes a template of each table, with all of its columns; answers the first one's number. */
+export async function makeTemplates(source: string, tables: Table[], group: string): Promise<number> {
   const numbers: number[] = [];
-  for (const table of made.Tables) {
+  for (const table of tables) {
     const reserved = new Set(['uid', 'lastUpdateDateTime', '#result_id#']);
     const columns = table.Columns.map((c) => ({
       key: reserved.has(c.name) ? `${c.name}_` : c.name,
@@ -162,8 +260,8 @@ export async function uploadTable(file: File): Promise<number> {
     }));
     const document = {
       name: table.Table,
-      group: 'Uploads',
-      source: made.SourceID,
+      group,
+      source,
       table: table.Table,
       columns,
     };

@@ -19,18 +19,20 @@ import { useState } from 'react';
 import { call } from '../api/client';
 import { isAdmin } from '../api/queries';
 import {
-  download,
+  type Format,
   generateCode,
   type LogEntry,
   path,
   type SavedReport,
   saveReport,
+  type UploadProgress,
   uploadTable,
   useReports,
   useTemplates,
 } from '../api/reports';
 import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
+import { ExportDialog, Uploading } from './reports/Transfers';
 
 function CodeDialog({ report, close }: { report: SavedReport; close: () => void }) {
   const client = useQueryClient();
@@ -258,7 +260,14 @@ function DeleteDialog({ report, close }: { report: SavedReport; close: () => voi
   );
 }
 
-type Opened = { what: 'code' | 'share' | 'delete'; report: SavedReport };
+type Opened = { what: 'code' | 'share' | 'delete' | Format; report: SavedReport };
+
+const formats = (): [Format, string][] => [
+  ['csv', t('Export as CSV')],
+  ['xlsx', t('Export as XLSX')],
+  ['pdf', t('Export as PDF')],
+  ['parquet', t('Export as Parquet')],
+];
 
 function Row({
   report,
@@ -270,12 +279,11 @@ function Row({
   open: (o: Opened) => void;
 }) {
   const client = useQueryClient();
-  const keep = useMutation({ mutationFn: (format: 'csv' | 'xlsx' | 'parquet') => download(report, format) });
   const copy = useMutation({
     mutationFn: () => saveReport({ ...report.Report, name: t('{name} (copy)', { name: report.Name }) }),
     onSuccess: () => client.invalidateQueries({ queryKey: ['reports'] }),
   });
-  const error = keep.error ?? copy.error;
+  const error = copy.error;
   return (
     <Table.Tr>
       <Table.Td>
@@ -316,7 +324,7 @@ function Row({
                 size="compact-sm"
                 variant="light"
                 aria-label={t('Options of {name}', { name: report.Name })}
-                loading={keep.isPending || copy.isPending}
+                loading={copy.isPending}
               >
                 {t('Options')}
               </Button>
@@ -332,9 +340,11 @@ function Row({
               )}
               <Menu.Item onClick={() => copy.mutate()}>{t('Duplicate')}</Menu.Item>
               <Menu.Divider />
-              <Menu.Item onClick={() => keep.mutate('csv')}>{t('Export as CSV')}</Menu.Item>
-              <Menu.Item onClick={() => keep.mutate('xlsx')}>{t('Export as XLSX')}</Menu.Item>
-              <Menu.Item onClick={() => keep.mutate('parquet')}>{t('Export as Parquet')}</Menu.Item>
+              {formats().map(([format, label]) => (
+                <Menu.Item key={format} onClick={() => open({ what: format, report })}>
+                  {label}
+                </Menu.Item>
+              ))}
               {report.Own && (
                 <>
                   <Menu.Divider />
@@ -362,8 +372,10 @@ export function Reports() {
     mutationFn: () => call(path('save-sample')),
     onSuccess: () => client.invalidateQueries({ queryKey: ['reports'] }),
   });
+  const [progress, setProgress] = useState<UploadProgress | null>(null);
   const upload = useMutation({
-    mutationFn: uploadTable,
+    mutationFn: (file: File) => uploadTable(file, setProgress),
+    onSettled: () => setProgress(null),
     onSuccess: async (template) => {
       await client.invalidateQueries({ queryKey: ['report-templates'] });
       await navigate({ to: '/reports/new', search: { template: String(template) } });
@@ -390,11 +402,15 @@ export function Reports() {
               </Button>
             )}
           </FileButton>
+          <Button variant="default" onClick={() => navigate({ to: '/reports/sources' })}>
+            {t('Data sources')}
+          </Button>
           <Button onClick={() => navigate({ to: '/reports/new', search: {} })}>{t('New report')}</Button>
         </>
       }
     >
       <Failure error={sample.error ?? upload.error} />
+      {progress && <Uploading progress={progress} />}
       <Loaded query={reports}>
         {(data) =>
           data.length === 0 ? (
@@ -428,6 +444,12 @@ export function Reports() {
       </Loaded>
       {opened?.what === 'code' && current && <CodeDialog report={current} close={close} />}
       {opened?.what === 'share' && current && <ShareDialog report={current} close={close} />}
+      {formats().map(
+        ([format]) =>
+          opened?.what === format && (
+            <ExportDialog key={format} report={opened.report} format={format} close={close} />
+          ),
+      )}
       {opened?.what === 'delete' && current && <DeleteDialog report={current} close={close} />}
     </Page>
   );

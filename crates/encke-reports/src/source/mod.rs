@@ -3,9 +3,11 @@
 mod mysql;
 mod postgres;
 mod sqlite;
+mod tls;
 
 pub(crate) use self::sqlite::milliseconds;
 pub use self::sqlite::{Stage, StageColumn};
+pub use self::tls::{Tls, system_tls};
 
 use crate::cell::Cell;
 use crate::query::{Dialect, Query, Table};
@@ -70,6 +72,12 @@ pub struct Address {
     pub database: String,
     /// User.
     pub user: String,
+    /// How the connection is protected.
+    #[serde(default, skip_serializing_if = "Tls::is_default")]
+    pub tls: Tls,
+    /// Certificates of the authorities that are trusted when it is verified, in PEM form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// Longest time a statement may take, in seconds.
     #[serde(default, rename = "timeoutSeconds", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,

@@ -1,6 +1,6 @@
 //! MySQL and MariaDB: a read-only transaction of one state, with the server's own limit of time.
 
-use super::{Address, CONNECT_TIME, Database, OnRow, SourceError, note_column};
+use super::{Address, CONNECT_TIME, Database, OnRow, SourceError, Tls, note_column, tls};
 use crate::cell::Cell;
 use crate::query::{Dialect, Query, Table};
 use crate::template::ColumnType;
@@ -38,8 +38,21 @@ pub(super) fn connect(address: &Address, password: &str, timeout: u64) -> Result
         .local_infile_handler(None)
         .tcp_connect_timeout(Some(CONNECT_TIME))
         .read_timeout(Some(Duration::from_secs(timeout) + GRACE));
+    let protection = tls::options(address)?;
+    let secured = options
+        .clone()
+        .ssl_opts(protection.as_ref().map(|(options, _)| options.clone()));
+    let connected = match Conn::new(secured) {
+        // One that offers no TLS says so before the password is sent.
+        Err(mysql::Error::DriverError(mysql::DriverError::TlsNotSupported))
+            if address.tls == Tls::Preferred =>
+        {
+            Conn::new(options)
+        }
+        other => other,
+    };
     let open = || {
-        let mut connection = Conn::new(options)?;
+        let mut connection = connected?;
         let version: Option<String> = connection.query_first("SELECT VERSION()")?;
         let is_mariadb = version.is_some_and(|v| v.contains("MariaDB"));
         connection.query_drop(

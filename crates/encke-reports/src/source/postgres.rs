@@ -1,6 +1,6 @@
 //! PostgreSQL: a read-only transaction of one state, with the server's own limit of time.
 
-use super::{Address, CONNECT_TIME, Database, OnRow, SourceError, note_column};
+use super::{Address, CONNECT_TIME, Database, OnRow, SourceError, Tls, note_column, tls};
 use crate::cell::Cell;
 use crate::query::{Dialect, Query, Table};
 use crate::template::ColumnType;
@@ -28,19 +28,6 @@ fn failed(e: &postgres::Error, timeout: u64) -> SourceError {
     })
 }
 
-/// TLS where the server offers it.
-fn tls() -> Result<tokio_postgres_rustls::MakeRustlsConnect, SourceError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| SourceError::Source(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
-}
-
 pub(super) fn connect(address: &Address, password: &str, timeout: u64) -> Result<Postgres, SourceError> {
     let mut config = Config::new();
     config
@@ -50,13 +37,18 @@ pub(super) fn connect(address: &Address, password: &str, timeout: u64) -> Result
         .user(&address.user)
         .password(password)
         .application_name("encke-reports")
-        .ssl_mode(SslMode::Prefer)
+        .ssl_mode(match address.tls {
+            Tls::Off => SslMode::Disable,
+            Tls::Preferred => SslMode::Prefer,
+            Tls::Required | Tls::Verified => SslMode::Require,
+        })
         .connect_timeout(CONNECT_TIME)
         .options(&format!(
             "-c default_transaction_read_only=on -c statement_timeout={}",
             timeout * 1000
         ));
-    let mut client = config.connect(tls()?).map_err(|e| failed(&e, timeout))?;
+    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls::config(address)?);
+    let mut client = config.connect(tls).map_err(|e| failed(&e, timeout))?;
     client
         .batch_execute(
             "START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL TIME ZONE 'UTC'",

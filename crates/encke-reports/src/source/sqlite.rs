@@ -225,6 +225,22 @@ impl Stage {
         Ok(Self { connection })
     }
 
+    /// Lets the file grow to so many bytes and no further; whoever fills it on hears that it is full.
+    ///
+    /// # Errors
+    /// The file can not be read.
+    pub fn limit(&mut self, bytes: u64) -> Result<(), SourceError> {
+        let size: u64 = self
+            .connection
+            .pragma_query_value(None, "page_size", |r| r.get(0))
+            .map_err(failed)?;
+        let pages = (bytes / size.max(1)).clamp(1, u64::from(u32::MAX - 2));
+        // The pragma answers with what is in force.
+        self.connection
+            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            .map_err(failed)
+    }
+
     /// Adds a table and fills it; `fill` is handed a function that takes row after row.
     ///
     /// # Errors

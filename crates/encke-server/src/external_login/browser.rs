@@ -7,14 +7,14 @@ use super::{PATH, is_shown_at, oidc, organization_of, people};
 use crate::app::{App, now};
 use crate::auth::{admit_from_elsewhere, organization_of_host, throttled};
 use crate::http::{error_response, language, origin};
-use crate::origin::Origin;
+use crate::origin::{Origin, Scheme};
 use crate::secrets;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use encke_api::constants::REMOTESERVER_OIDC;
 use encke_api::types::ExternalAuthenticationSource;
 use encke_api::{ApiError, ApiResult};
@@ -189,11 +189,12 @@ fn failed(e: oidc::Failure) -> ApiError {
 async fn start(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(scheme): Extension<Scheme>,
     Path(id): Path<String>,
     Query(told): Query<Start>,
     headers: HeaderMap,
 ) -> Response {
-    let origin = origin(&app, peer, &headers, PATH);
+    let origin = origin(&app, peer, &headers, PATH, scheme);
     let base = base(&app, &origin, &headers, told.self_address.as_deref());
     let secure = base.starts_with("https:");
     match begin(&app, &id, &origin, &base).await {
@@ -237,10 +238,11 @@ async fn begin(app: &App, id: &str, origin: &Origin, base: &str) -> ApiResult<(S
 async fn callback(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(scheme): Extension<Scheme>,
     Query(answer): Query<oidc::Answer>,
     headers: HeaderMap,
 ) -> Response {
-    let origin = origin(&app, peer, &headers, &format!("{PATH}/callback"));
+    let origin = origin(&app, peer, &headers, &format!("{PATH}/callback"), scheme);
     let begun: Option<oidc::Begun> = sealed_cookie(&app, &headers, BEGUN);
     let secure = begun.as_ref().is_some_and(oidc::Begun::is_secure);
     let result = match begun {

@@ -4,10 +4,9 @@
 use super::{PICTURES, PICTURES_PATH, codes, not_found, owner_of, rows, templates};
 use crate::app::{App, store_error};
 use crate::auth::Principal;
-use crate::table::{Binary, Call, Envelope, Own, Route, done};
+use crate::table::{Call, Envelope, Own, Route, done};
 use encke_api::form::NoParams;
 use encke_api::{ApiError, ApiResult, params};
-use encke_reports::export::{ExportError, Format, export};
 use encke_reports::{
     Cell, DataSet, MAX_SAMPLE_ROWS, REGISTRATIONS, SAMPLE, SavedReport, Shown, Template, name_in, preview,
     starter,
@@ -16,7 +15,6 @@ use encke_store::{ReportOwner, SessionKind, StoredReport};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tokio_util::io::ReaderStream;
 
 /// Most reports of one owner.
 const MAX_REPORTS: usize = 1000;
@@ -87,18 +85,6 @@ params! {
     }
 }
 
-params! {
-    /// Parameters of an export.
-    struct Export {
-        /// The report's id.
-        ReportID: String,
-        /// Kind of file: `csv`, `xlsx` or `parquet`.
-        Format: String,
-        /// Language of the columns' names, such as `en_US`.
-        Locale: Option<String>
-    }
-}
-
 /// A report as it is stored.
 pub(super) fn parse(stored: &StoredReport) -> ApiResult<SavedReport> {
     serde_json::from_str(&stored.body).map_err(|e| {
@@ -108,7 +94,7 @@ pub(super) fn parse(stored: &StoredReport) -> ApiResult<SavedReport> {
 }
 
 /// A report of one's own or shared with one, and whether it is one's own.
-async fn find(app: &App, user: &ReportOwner, id: &str) -> ApiResult<(StoredReport, bool)> {
+pub(super) async fn find(app: &App, user: &ReportOwner, id: &str) -> ApiResult<(StoredReport, bool)> {
     let own = app.store.reports(user).await.map_err(store_error)?;
     if let Some(found) = own.into_iter().find(|r| r.id == id) {
         return Ok((found, true));
@@ -358,7 +344,7 @@ async fn show_preview(app: Arc<App>, principal: Principal, call: Call<Preview>) 
     let sample = (size.min(templates::SAMPLE_LOOK), seed);
     let work = move |template: &Template, database: &mut dyn encke_reports::source::Database| {
         let mut found: Vec<Vec<Cell>> = Vec::new();
-        let columns = preview(template, &report, database, PREVIEW + 1, &mut |row| {
+        let columns = preview(template, &report, database, PREVIEW + 1, PICTURES, &mut |row| {
             found.push(row.to_vec());
             Ok(())
         })?;
@@ -401,58 +387,6 @@ pub(super) fn named(
     named.collect()
 }
 
-async fn export_file(app: Arc<App>, principal: Principal, call: Call<Export>) -> ApiResult<Binary> {
-    let (owner, p) = (owner_of(&principal)?, call.params);
-    let format =
-        Format::named(&p.Format).ok_or_else(|| ApiError::bad_request("Format is csv, xlsx or parquet"))?;
-    let locale = codes::locale(p.Locale)?;
-    let (stored, mine) = find(&app, &owner, &p.ReportID).await?;
-    let report = parse(&stored)?;
-    let template = templates::find(&app, &owner, report.template).await?.template;
-    // What somebody else shares is asked for with the rights of one's own.
-    let snapshot = match mine {
-        true => app.reports.of(&app, &stored, &report).await?.1,
-        false => Arc::new(app.reports.private(&app, &owner, &report).await?),
-    };
-    let columns = named(snapshot.description.columns.clone(), &report, &template, &locale);
-    let pictures = format!("http://{}{PICTURES_PATH}", call.origin.authority);
-    let folder = app.reports.folder.join("staged");
-    let made = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("{}.export", uuid::Uuid::new_v4()));
-        let file = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        // Without a name it goes with the last who has it open.
-        std::fs::remove_file(&path)?;
-        export(
-            &snapshot,
-            &columns,
-            format,
-            (PICTURES, &pictures),
-            file.try_clone()?,
-        )?;
-        std::io::Seek::rewind(&mut &file)?;
-        Ok::<_, ExportError>(file)
-    });
-    let file = made
-        .await
-        .map_err(|_| ApiError::internal())?
-        .map_err(|e| match e {
-            ExportError::TooLong => ApiError::bad_request(e.to_string()),
-            e => {
-                tracing::error!(error = %e, "a report could not be exported");
-                ApiError::internal()
-            }
-        })?;
-    Ok(Binary {
-        body: axum::body::Body::from_stream(ReaderStream::new(tokio::fs::File::from_std(file))),
-        media: format.media(),
-    })
-}
-
 pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::new(
@@ -490,12 +424,6 @@ pub(super) fn routes() -> Vec<Route> {
             "/api/encke/v1/reports/list-shares",
             "Lists whom a report is shared with.",
             list_shares,
-        ),
-        Route::new(
-            "EnckeReportExport",
-            "/api/encke/v1/reports/export",
-            "Answers all rows of a report as a file: CSV, XLSX or Parquet.",
-            export_file,
         ),
         Route::new(
             "EnckeReportDelete",

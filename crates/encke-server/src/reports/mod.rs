@@ -3,6 +3,7 @@
 
 mod codes;
 mod endpoints;
+mod exports;
 mod own;
 mod pictures;
 mod public;
@@ -10,9 +11,12 @@ mod rows;
 mod snapshots;
 mod sources;
 mod templates;
+mod uploads;
+mod watched;
 
 pub use public::router;
 pub use snapshots::Reports;
+pub use uploads::ReportOptions;
 
 use crate::app::{App, store_error};
 use crate::auth::Principal;
@@ -36,11 +40,20 @@ pub fn routes() -> Vec<Route> {
     routes.extend(codes::routes());
     routes.extend(templates::routes());
     routes.extend(sources::routes());
+    routes.extend(uploads::routes());
+    routes.extend(exports::routes());
     routes
 }
 
+/// Starts what the report service does by itself.
+pub fn start(app: &Arc<App>) {
+    tokio::spawn(keep_log(app.clone()));
+    tokio::spawn(uploads::sweep(app.clone()));
+    tokio::spawn(watched::keep(app.clone()));
+}
+
 /// Writes the log of calls now and then, until the server stops.
-pub async fn keep_log(app: Arc<App>) {
+async fn keep_log(app: Arc<App>) {
     loop {
         tokio::select! {
             () = app.stopping.cancelled() => break,

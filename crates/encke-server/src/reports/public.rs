@@ -3,6 +3,7 @@
 use super::{PICTURES, PICTURES_PATH, codes, endpoints, pictures, templates};
 use crate::app::{App, now};
 use crate::auth::find_admin;
+use crate::origin::Scheme;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
@@ -52,22 +53,33 @@ pub fn router(app: Arc<App>) -> Router {
     router.layer(CompressionLayer::new()).with_state(app)
 }
 
-type Peer = ConnectInfo<SocketAddr>;
+/// The other end of the connection, and how it reached this one.
+type Peer = (ConnectInfo<SocketAddr>, axum::Extension<Scheme>);
 
 async fn without_page(
     app: State<Arc<App>>,
-    peer: Peer,
+    (ConnectInfo(peer), axum::Extension(scheme)): Peer,
     method: Method,
     headers: HeaderMap,
     query: RawQuery,
     uri: axum::http::Uri,
 ) -> Response {
-    answer(app.0, peer.0, &method, &headers, query.0, uri.path(), None, None).await
+    answer(
+        app.0,
+        (peer, scheme),
+        &method,
+        &headers,
+        query.0,
+        uri.path(),
+        None,
+        None,
+    )
+    .await
 }
 
 async fn with_page(
     app: State<Arc<App>>,
-    peer: Peer,
+    (ConnectInfo(peer), axum::Extension(scheme)): Peer,
     method: Method,
     headers: HeaderMap,
     query: RawQuery,
@@ -76,7 +88,7 @@ async fn with_page(
 ) -> Response {
     answer(
         app.0,
-        peer.0,
+        (peer, scheme),
         &method,
         &headers,
         query.0,
@@ -89,7 +101,7 @@ async fn with_page(
 
 async fn with_page_and_rows(
     app: State<Arc<App>>,
-    peer: Peer,
+    (ConnectInfo(peer), axum::Extension(scheme)): Peer,
     method: Method,
     headers: HeaderMap,
     query: RawQuery,
@@ -98,7 +110,7 @@ async fn with_page_and_rows(
 ) -> Response {
     answer(
         app.0,
-        peer.0,
+        (peer, scheme),
         &method,
         &headers,
         query.0,
@@ -134,7 +146,7 @@ impl IntoResponse for Refusal {
 #[allow(clippy::too_many_arguments)]
 async fn answer(
     app: Arc<App>,
-    peer: SocketAddr,
+    peer: (SocketAddr, Scheme),
     method: &Method,
     headers: &HeaderMap,
     query: Option<String>,
@@ -192,7 +204,7 @@ fn internal(what: &str, error: impl std::fmt::Display) -> Refusal {
 #[allow(clippy::too_many_arguments)]
 async fn serve(
     app: &Arc<App>,
-    peer: SocketAddr,
+    (peer, scheme): (SocketAddr, Scheme),
     method: &Method,
     headers: &HeaderMap,
     query: &str,
@@ -221,16 +233,12 @@ async fn serve(
     if code.expires != 0 && code.expires <= now() {
         return Err(unknown());
     }
-    let origin = crate::http::origin(app, peer, headers, path);
-    let scheme = headers.get("x-forwarded-proto").and_then(|v| v.to_str().ok());
-    let scheme = scheme
-        .filter(|s| app.config().trust_x_forwarded_for && ["http", "https"].contains(s))
-        .unwrap_or("http");
+    let origin = crate::http::origin(app, peer, headers, path, scheme);
     let asked = Asked {
         form: &form,
         headers,
         client: origin.ip,
-        base: format!("{scheme}://{}", origin.authority),
+        base: origin.base(),
         request: format!("{path}?{query}"),
         locale: code.locale,
         page,
@@ -486,6 +494,7 @@ async fn answered(
     put(header::CACHE_CONTROL, "private, no-cache");
     put(header::ETAG, &etag);
     put(header::HeaderName::from_static("x-encke-snapshot"), &name);
+    app.reports.note_page(&name, asked.client, page >= last_page);
     if page < last_page {
         let query = asked.request.split_once('?').map_or("", |(_, q)| q);
         let named = if asked.form.get("snapshot").is_some() {

@@ -1,12 +1,13 @@
 //! Opening what a report is made of, with the rights of one person: the only way to rows.
 
+use super::exports::Stage;
 use super::{PICTURES, own, scope_of, sources, templates};
 use crate::app::App;
 use encke_api::{ApiError, ApiResult};
 use encke_reports::source::{Database, SourceError, open_file};
-use encke_reports::{ENCKE, SAMPLE, SavedReport, Template, stage_sample};
+use encke_reports::{Destination, ENCKE, SAMPLE, SavedReport, Template, stage_sample};
 use encke_store::{ReportOwner, Scope};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A database file that goes with the last one who uses it.
@@ -79,6 +80,15 @@ pub(super) async fn open_template(
     })
 }
 
+fn into<'a>(folder: &'a Path, name: &'a str, stage: &'a Stage) -> Destination<'a> {
+    Destination {
+        folder,
+        name,
+        pictures: PICTURES,
+        progress: &stage.progress,
+    }
+}
+
 impl Opened {
     /// Whether rows may differ from one moment to the next while nothing was edited.
     pub fn changes(&self) -> bool {
@@ -122,18 +132,19 @@ impl Opened {
         report: &SavedReport,
         folder: PathBuf,
         name: String,
+        stage: Arc<Stage>,
     ) -> ApiResult<PathBuf> {
         let (report, sample) = (report.clone(), report.sample());
         if matches!(self.place, Place::Sample) && report.is_plain() {
             let run = tokio::task::spawn_blocking(move || {
                 report.check(&self.template)?;
-                let made = encke_reports::sample(&self.template, &report, PICTURES, &folder, &name)?;
+                let made = encke_reports::sample(&self.template, &report, into(&folder, &name, &stage))?;
                 made.ok_or_else(|| SourceError::Sink("the sample has no such columns".into()))
             });
             return run.await.map_err(|_| ApiError::internal())?.map_err(source_error);
         }
         self.with(app, sample, move |template, database| {
-            encke_reports::run(template, &report, database, &folder, &name)
+            encke_reports::run(template, &report, database, into(&folder, &name, &stage))
         })
         .await
     }
@@ -165,7 +176,7 @@ impl super::Reports {
     fn staged(
         &self,
         key: String,
-        fill: impl FnOnce(&std::path::Path) -> Result<(), SourceError>,
+        fill: impl FnOnce(&Path) -> Result<(), SourceError>,
     ) -> Result<Arc<TemporaryFile>, SourceError> {
         // Those who ask for the same meanwhile wait for it.
         let made = self.staged.try_get_with(key, || {

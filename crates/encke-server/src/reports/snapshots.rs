@@ -1,6 +1,9 @@
 //! Snapshots of saved reports: made when they are asked for, kept while somebody pulls them, shared by all who ask.
 
+use super::exports::{self, Exports, Stage};
 use super::rows::{self, TemporaryFile};
+use super::uploads::{ReportOptions, Uploading};
+use super::watched::Watch;
 use crate::app::App;
 use encke_api::{ApiError, ApiResult};
 use encke_reports::SavedReport;
@@ -52,6 +55,8 @@ pub struct Reports {
     changed: moka::sync::Cache<(String, i64), Arc<Changed>>,
     /// Which snapshot a client began to pull.
     pulls: moka::sync::Cache<(String, IpAddr), String>,
+    /// Snapshots of which somebody has not got the last page yet.
+    unfinished: moka::sync::Cache<(String, IpAddr), ()>,
     making: Semaphore,
     /// One at a time for a report: two callers may ask for the same.
     locks: moka::sync::Cache<String, Arc<tokio::sync::Mutex<()>>>,
@@ -60,6 +65,12 @@ pub struct Reports {
     pub(super) log: Mutex<HashMap<ReportCalls, (i64, i64)>>,
     /// How many connections each external source has.
     pub(super) connections: moka::sync::Cache<String, Arc<Semaphore>>,
+    pub(super) options: ReportOptions,
+    pub(super) uploading: Uploading,
+    /// Files of rows loaded at once.
+    pub(super) loading: Semaphore,
+    pub(super) watch: Watch,
+    pub(super) exports: Exports,
 }
 
 /// The newest snapshot of a report, as a file beside it tells.
@@ -78,7 +89,7 @@ impl Reports {
     /// Snapshots live below the data folder; losing them costs only making them again. The limit of calls is raised by
     /// the environment's `ENCKE_REPORT_CALLS_A_SECOND`.
     #[must_use]
-    pub fn new(data_dir: &Path) -> Self {
+    pub fn new(data_dir: &Path, options: ReportOptions) -> Self {
         let raised = std::env::var("ENCKE_REPORT_CALLS_A_SECOND")
             .ok()
             .and_then(|v| v.parse().ok());
@@ -105,12 +116,21 @@ impl Reports {
                 .max_capacity(PULLS)
                 .time_to_idle(PULL_TIME)
                 .build(),
+            unfinished: moka::sync::Cache::builder()
+                .max_capacity(PULLS)
+                .time_to_idle(PULL_TIME)
+                .build(),
             making: Semaphore::new(MAKING),
             locks: moka::sync::Cache::new(OPEN),
             calls: RateLimiter::keyed(Quota::per_second(calls_a_second)).with_middleware(),
             calls_a_second: calls_a_second.get(),
             log: Mutex::new(HashMap::new()),
             connections: moka::sync::Cache::new(OPEN),
+            options,
+            uploading: Uploading::default(),
+            loading: Semaphore::new(MAKING),
+            watch: Watch::default(),
+            exports: exports::none(),
         }
     }
 
@@ -158,9 +178,23 @@ impl Reports {
         {
             return Ok((name, open));
         }
-        let (name, snapshot) = self.newest_of(app, stored, report, opened, !is_first).await?;
+        let stage = Arc::default();
+        let (name, snapshot) = self
+            .newest_of(app, stored, report, opened, !is_first, stage)
+            .await?;
         self.pulls.insert(pull, name.clone());
         Ok((name, snapshot))
+    }
+
+    /// Notes that a client got a page of a snapshot, and whether it was the last: whoever names the snapshot counts on
+    /// it, though another behind the same address began a newer one.
+    pub(super) fn note_page(&self, name: &str, client: IpAddr, is_last: bool) {
+        let key = (name.to_string(), client);
+        if is_last {
+            self.unfinished.invalidate(&key);
+        } else {
+            self.unfinished.insert(key, ());
+        }
     }
 
     /// The newest snapshot of a report.
@@ -169,9 +203,10 @@ impl Reports {
         app: &Arc<App>,
         stored: &StoredReport,
         report: &SavedReport,
+        stage: Arc<Stage>,
     ) -> ApiResult<(String, Arc<Snapshot>)> {
         let opened = rows::open(app, &stored.owner, report.template).await?;
-        self.newest_of(app, stored, report, opened, false).await
+        self.newest_of(app, stored, report, opened, false, stage).await
     }
 
     async fn newest_of(
@@ -181,6 +216,7 @@ impl Reports {
         report: &SavedReport,
         opened: rows::Opened,
         any_age: bool,
+        stage: Arc<Stage>,
     ) -> ApiResult<(String, Arc<Snapshot>)> {
         let of = format!("{} {}", stored.version, opened.version);
         let changes = opened.changes();
@@ -204,7 +240,7 @@ impl Reports {
         let started = Instant::now();
         let made = now_ms();
         let path = opened
-            .run(app, report, self.snapshots(), stored.id.clone())
+            .run(app, report, self.snapshots(), stored.id.clone(), stage)
             .await?;
         let name = path
             .file_stem()
@@ -238,6 +274,7 @@ impl Reports {
         app: &Arc<App>,
         user: &ReportOwner,
         report: &SavedReport,
+        stage: Arc<Stage>,
     ) -> ApiResult<Snapshot> {
         let opened = rows::open(app, user, report.template).await?;
         let _room = self.making.acquire().await.map_err(|_| ApiError::internal())?;
@@ -247,6 +284,7 @@ impl Reports {
                 report,
                 self.folder.join("staged"),
                 uuid::Uuid::new_v4().to_string(),
+                stage,
             )
             .await?;
         let open = Snapshot::open(&path).map_err(failed);
@@ -279,6 +317,7 @@ impl Reports {
             .iter()
             .filter(|(k, _)| k.0 == report)
             .map(|(_, n)| n)
+            .chain(self.unfinished.iter().map(|(k, ())| k.0.clone()))
             .collect();
         let mut old: Vec<(std::time::SystemTime, PathBuf, String)> = self
             .files(report)

@@ -1,11 +1,13 @@
-//! Data sources that people set up: uploaded files, and databases outside that are only read.
+//! Data sources that people set up: databases outside that are only read, and files ([`uploads`], [`watched`]).
 
 use super::rows::source_error;
+use super::uploads::{self, Uploaded};
+use super::watched::{self, Watched};
 use super::{not_found, owner_of};
 use crate::app::{App, store_error};
 use crate::auth::Principal;
 use crate::table::{Call, Envelope, Own, Route, done};
-use encke_api::form::{NoParams, Upload};
+use encke_api::form::NoParams;
 use encke_api::{ApiError, ApiResult, params};
 use encke_reports::query::Table;
 use encke_reports::source::{Address, Database, External, SourceError, open_file};
@@ -13,7 +15,7 @@ use encke_reports::{ENCKE, SAMPLE, starter};
 use encke_store::{ReportOwner, SessionKind, StoredSource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,25 +36,12 @@ params! {
         SourceID: Option<String>,
         /// Name.
         Name: String,
-        /// The database as JSON: `kind` is `postgres`, `mysql` or `sqlite`; the first two have `host`, `port`,
-        /// `database` and `user`, the last has `path`; all may have `timeoutSeconds`.
+        /// The source as JSON: `kind` is `postgres`, `mysql`, `sqlite` or `watched`; the first two have `host`, `port`,
+        /// `database`, `user`, `tls` (`off`, `preferred`, `required`, `verified`) and `ca`, the last two have `path`;
+        /// all databases may have `timeoutSeconds`.
         Source: String,
         /// Its password. Left out, the known one stays as long as the address and the user do.
         SourcePassword: Option<String>
-    }
-}
-
-params! {
-    /// Parameters of uploading a file.
-    struct UploadFile {
-        /// The source's id, to replace its rows; a new one is made if left out.
-        SourceID: Option<String>,
-        /// Name of the file; its end tells what it is: .csv, .tsv, .jsonl, .ndjson, .xlsx, .parquet, .sqlite.
-        FileName: String,
-        /// Name of the source; the file's if left out.
-        Name: Option<String>,
-        /// The file.
-        File: Upload
     }
 }
 
@@ -67,21 +56,30 @@ params! {
 /// What a stored source is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Body {
+pub(super) enum Body {
     /// A database outside.
     External(External),
+    /// A file on the server that is loaded whenever it changes.
+    Watched(Watched),
     /// An uploaded file.
     File(Uploaded),
 }
 
-/// An uploaded file, loaded into a database file of ours.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Uploaded {
-    kind: String,
-    /// The name it came under.
-    file: String,
-    /// The database file's name.
-    stored: String,
+impl Body {
+    /// The database file that its rows were loaded into, and its size where it is known.
+    pub fn stored(&self) -> Option<(&str, Option<u64>)> {
+        match self {
+            Self::External(_) => None,
+            Self::Watched(w) => Some((&w.stored, Some(w.size))),
+            Self::File(f) => Some((&f.stored, f.size)),
+        }
+    }
+}
+
+/// What somebody may save as a source that is no upload.
+enum Wanted {
+    External(External),
+    Watched(watched::Wanted),
 }
 
 /// A source that may be connected to.
@@ -95,15 +93,11 @@ fn place(id: &str) -> String {
     format!("report-source/{id}")
 }
 
-fn body_of(stored: &StoredSource) -> ApiResult<Body> {
+pub(super) fn body_of(stored: &StoredSource) -> ApiResult<Body> {
     serde_json::from_str(&stored.body).map_err(|e| {
         tracing::error!(source = stored.id, error = %e, "a stored data source can not be read");
         ApiError::internal()
     })
-}
-
-fn folder(app: &App) -> PathBuf {
-    app.reports.folder.join("uploads")
 }
 
 /// One of somebody's own sources.
@@ -162,7 +156,9 @@ impl OpenSource {
     /// Connects. Runs on a thread for blocking work.
     pub fn connect(&self, app: &App) -> Result<Box<dyn Database>, SourceError> {
         match &self.body {
-            Body::File(file) => open_file(&folder(app).join(&file.stored)),
+            Body::File(Uploaded { stored, .. }) | Body::Watched(Watched { stored, .. }) => {
+                open_file(&uploads::folder(app).join(stored))
+            }
             Body::External(external) => {
                 let password = if self.sealed.is_empty() {
                     String::new()
@@ -199,7 +195,7 @@ fn check_path(app: &App, path: &Path) -> ApiResult<()> {
     Ok(())
 }
 
-fn check_name(name: &str) -> ApiResult<()> {
+pub(super) fn check_name(name: &str) -> ApiResult<()> {
     if name.trim().is_empty() || name.chars().count() > MAX_NAME || name.contains('\0') {
         return Err(ApiError::bad_request(format!(
             "A data source's name has 1 to {MAX_NAME} characters"
@@ -209,7 +205,7 @@ fn check_name(name: &str) -> ApiResult<()> {
 }
 
 /// The source to be changed, or the id of a new one.
-async fn place_for(
+pub(super) async fn place_for(
     app: &App,
     owner: &ReportOwner,
     id: Option<String>,
@@ -246,6 +242,16 @@ fn same_server(old: &Body, new: &External) -> bool {
     }
 }
 
+/// Reads what somebody wants; says of the kind they mean what is wrong with it.
+fn wanted(text: &str) -> ApiResult<Wanted> {
+    let wrong = |e| ApiError::bad_request(format!("Source can not be read: {e}"));
+    let value: Value = serde_json::from_str(text).map_err(wrong)?;
+    Ok(match value["kind"] == "watched" {
+        true => Wanted::Watched(serde_json::from_value(value).map_err(wrong)?),
+        false => Wanted::External(serde_json::from_value(value).map_err(wrong)?),
+    })
+}
+
 async fn save(app: Arc<App>, principal: Principal, call: Call<Save>) -> ApiResult<Own<Value>> {
     let owner = owner_of(&principal)?;
     // This server's network and disk are its operator's: nobody else may have it connect to places.
@@ -256,8 +262,10 @@ async fn save(app: Arc<App>, principal: Principal, call: Call<Save>) -> ApiResul
     }
     let p = call.params;
     check_name(&p.Name)?;
-    let external: External = serde_json::from_str(&p.Source)
-        .map_err(|e| ApiError::bad_request(format!("Source can not be read: {e}")))?;
+    let external = match wanted(&p.Source)? {
+        Wanted::External(external) => external,
+        Wanted::Watched(file) => return watched::save(app, owner, p.SourceID, p.Name, file).await,
+    };
     if let External::Sqlite { path, .. } = &external {
         check_path(&app, path)?;
     }
@@ -292,69 +300,12 @@ async fn save(app: Arc<App>, principal: Principal, call: Call<Save>) -> ApiResul
         .save_report_source(stored)
         .await
         .map_err(not_found("Data source"))?;
+    if let Some(known) = known {
+        uploads::remove_later(&app, &body_of(&known)?);
+    }
     Ok(Own(
         json!({ "Status": 200, "Message": "OK", "SourceID": id, "Tables": tables.len() }),
     ))
-}
-
-async fn upload(app: Arc<App>, principal: Principal, call: Call<UploadFile>) -> ApiResult<Own<Value>> {
-    let owner = owner_of(&principal)?;
-    let p = call.params;
-    let name = p.Name.unwrap_or_else(|| p.FileName.clone());
-    check_name(&name)?;
-    let (id, known) = place_for(&app, &owner, p.SourceID).await?;
-    let stored = format!("{}.db", uuid::Uuid::new_v4());
-    let (target, file, content) = (folder(&app).join(&stored), p.FileName.clone(), p.File.0);
-    let path = target.clone();
-    let loaded = tokio::task::spawn_blocking(move || {
-        let made = std::fs::create_dir_all(target.parent().unwrap_or(&target));
-        made.map_err(|e| SourceError::Sink(e.to_string()))?;
-        encke_reports::load(&file, &content, &target)?;
-        open_file(&target)?.tables()
-    });
-    let loaded = loaded.await.map_err(|_| ApiError::internal())?;
-    let body = Body::File(Uploaded {
-        kind: "file".into(),
-        file: p.FileName,
-        stored,
-    });
-    let saved = async {
-        let tables = loaded.map_err(source_error)?;
-        let source = StoredSource {
-            id: id.clone(),
-            owner,
-            name,
-            body: serde_json::to_string(&body).map_err(|_| ApiError::internal())?,
-            sealed: String::new(),
-            version: 0,
-        };
-        app.store
-            .save_report_source(source)
-            .await
-            .map_err(not_found("Data source"))?;
-        Ok(tables)
-    };
-    match saved.await {
-        Ok(tables) => {
-            if let Some(old) = known {
-                remove_file(&app, &old);
-            }
-            Ok(Own(
-                json!({ "Status": 200, "Message": "OK", "SourceID": id, "Tables": shown(&tables)? }),
-            ))
-        }
-        Err(e) => {
-            let _ = std::fs::remove_file(path);
-            Err(e)
-        }
-    }
-}
-
-/// Removes the file that an upload was loaded into. Whoever reads it now can go on.
-fn remove_file(app: &App, stored: &StoredSource) {
-    if let Ok(Body::File(file)) = body_of(stored) {
-        let _ = std::fs::remove_file(folder(app).join(file.stored));
-    }
 }
 
 async fn list(app: Arc<App>, principal: Principal, _: Call<NoParams>) -> ApiResult<Own<Value>> {
@@ -367,8 +318,12 @@ async fn list(app: Arc<App>, principal: Principal, _: Call<NoParams>) -> ApiResu
         let mut body: Value = serde_json::from_str(&s.body).unwrap_or_default();
         if let Some(object) = body.as_object_mut() {
             object.remove("stored");
+            object.remove("seen");
         }
-        json!({ "SourceID": s.id, "Name": s.name, "Source": body, "HasPassword": !s.sealed.is_empty() })
+        json!({
+            "SourceID": s.id, "Name": s.name, "Source": body, "HasPassword": !s.sealed.is_empty(),
+            "Version": s.version, "Problem": app.reports.watch.problem(&s.id)
+        })
     });
     Ok(Own(shown.collect()))
 }
@@ -380,7 +335,7 @@ async fn delete(app: Arc<App>, principal: Principal, call: Call<One>) -> ApiResu
         .delete_report_source(&stored.id, &owner)
         .await
         .map_err(not_found("Data source"))?;
-    remove_file(&app, &stored);
+    uploads::remove_later(&app, &body_of(&stored)?);
     Ok(done())
 }
 
@@ -398,7 +353,7 @@ async fn tables_of(app: &Arc<App>, source: OpenSource) -> ApiResult<Vec<Table>> 
 }
 
 /// Tables by the names that templates use.
-fn shown(tables: &[Table]) -> ApiResult<Value> {
+pub(super) fn shown(tables: &[Table]) -> ApiResult<Value> {
     let shown = tables.iter().map(|t| {
         Ok(json!({
             "Table": t.full_name(),
@@ -434,14 +389,8 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new(
             "EnckeReportSourceSave",
             "/api/encke/v1/reports/save-source",
-            "Saves a PostgreSQL, MySQL, MariaDB or SQLite database to read from, after connecting to it.",
+            "Saves a PostgreSQL, MySQL, MariaDB or SQLite database, or a file on the server that is watched, to read from.",
             save,
-        ),
-        Route::new(
-            "EnckeReportSourceUpload",
-            "/api/encke/v1/reports/upload-source",
-            "Uploads a file of rows (CSV, JSON lines, XLSX, Parquet, SQLite) as a data source.",
-            upload,
         ),
         Route::new(
             "EnckeReportSourceDelete",

@@ -40,6 +40,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
             data_dir: data_dir.join("server"),
             database: None,
             acme_directory: encke_server::DEFAULT_ACME_DIRECTORY.into(),
+            reports: encke_server::ReportOptions::default(),
         };
         let server = Server::start(options.clone())
             .await

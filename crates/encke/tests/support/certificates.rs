@@ -40,3 +40,9 @@ pub fn certify(folder: &Path, days: u32) {
     fs::rename(folder.join("key.new"), folder.join("key.pem")).unwrap();
     fs::rename(folder.join("cert.new"), folder.join("cert.pem")).unwrap();
 }
+
+/// Makes a folder with certificates.
+pub fn make(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    certify(folder, 30);
+}

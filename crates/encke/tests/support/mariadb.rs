@@ -9,14 +9,22 @@ use std::time::{Duration, Instant};
 pub struct Maria {
     /// Port at the loopback address.
     pub port: u16,
+    /// Folder with `ca.pem`, the authority of its certificate, where it has one.
+    pub certificates: PathBuf,
     socket: PathBuf,
 }
 
-static SERVER: OnceLock<Maria> = OnceLock::new();
+static PLAIN: OnceLock<Maria> = OnceLock::new();
+static SECURE: OnceLock<Maria> = OnceLock::new();
 
-/// The server, started at the first call.
+/// The server without TLS, started at the first call.
 pub fn server() -> &'static Maria {
-    SERVER.get_or_init(start)
+    PLAIN.get_or_init(|| start(false))
+}
+
+/// A server with TLS, started at the first call.
+pub fn secure_server() -> &'static Maria {
+    SECURE.get_or_init(|| start(true))
 }
 
 /// A program of root's has to be told that it may run as root.
@@ -26,8 +34,8 @@ fn as_user(command: &mut Command) {
     }
 }
 
-fn start() -> Maria {
-    let folder = std::env::temp_dir().join(format!("encke-maria-{}", std::process::id()));
+fn start(is_secure: bool) -> Maria {
+    let folder = std::env::temp_dir().join(format!("encke-maria-{}-{is_secure}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir(&folder).unwrap();
     let data = folder.join("data");
@@ -63,6 +71,13 @@ fn start() -> Maria {
         .arg(format!("--datadir={}", data.display()))
         .arg(format!("--socket={}", socket.display()))
         .arg(format!("--port={port}"));
+    let certificates = folder.join("certificates");
+    if is_secure {
+        super::certificates::make(&certificates);
+        for (option, file) in [("ca", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem")] {
+            command.arg(format!("--ssl-{option}={}", certificates.join(file).display()));
+        }
+    }
     as_user(&mut command);
     let child = command
         .stdin(Stdio::piped())
@@ -72,7 +87,11 @@ fn start() -> Maria {
         .unwrap();
     // Its input stays open as long as this program lives.
     std::mem::forget(child);
-    let maria = Maria { port, socket };
+    let maria = Maria {
+        port,
+        certificates,
+        socket,
+    };
     let end = Instant::now() + Duration::from_secs(60);
     while !maria.try_execute("SELECT 1").0 {
         let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();

@@ -54,6 +54,13 @@ pub fn http() -> ureq::Agent {
 /// File beside a server's data folder with the certificates that it believes, where a test puts one.
 pub const TRUSTED: &str = "trusted.pem";
 
+/// Starts the server of a data folder with this in its environment, each time.
+pub fn set_environment(data_dir: &Path, name: &str, value: &str) {
+    let path = data_dir.with_file_name(ENVIRONMENT);
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    std::fs::write(path, format!("{before}{name}={value}\n")).unwrap();
+}
+
 /// A free port of the loopback address.
 const ANY_PORT: &str = "127.0.0.1:0";
 

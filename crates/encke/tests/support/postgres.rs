@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 pub struct Cluster {
     folder: PathBuf,
     port: u16,
+    is_secure: bool,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -72,6 +73,20 @@ fn run(command: &mut Command) {
 impl Cluster {
     /// One of the caller's own.
     pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// One of the caller's own, with TLS; the authority of its certificate is in [`Cluster::authority`].
+    pub fn start_secure() -> Self {
+        Self::start_with(true)
+    }
+
+    /// File with the certificate of the authority.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("certificates/ca.pem")
+    }
+
+    fn start_with(is_secure: bool) -> Self {
         let folder = new_folder();
         let data = folder.join("data");
         run(command("initdb")
@@ -89,7 +104,22 @@ impl Cluster {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             free.local_addr().unwrap().port()
         };
-        let cluster = Self { folder, port };
+        if is_secure {
+            let certificates = folder.join("certificates");
+            super::certificates::make(&certificates);
+            // The key must belong to whom the server runs as, or to root and not be open to all.
+            if rustix::process::geteuid().is_root() {
+                let group = std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(&data).unwrap());
+                let key = certificates.join("key.pem");
+                std::os::unix::fs::chown(&key, None, Some(group)).unwrap();
+                std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+            }
+        }
+        let cluster = Self {
+            folder,
+            port,
+            is_secure,
+        };
         cluster.launch();
         cluster
     }
@@ -98,9 +128,18 @@ impl Cluster {
     fn launch(&self) {
         let data = self.folder.join("data");
         let port = self.port;
+        let certificates = self.is_secure.then(|| self.folder.join("certificates"));
         std::thread::spawn(move || {
             let log = std::fs::File::create(data.with_file_name("log")).unwrap();
-            let mut child = command("postgres")
+            let mut command = command("postgres");
+            if let Some(folder) = certificates {
+                command.args(["-c", "ssl=on"]);
+                for (option, file) in [("cert", "cert.pem"), ("key", "key.pem")] {
+                    let path = folder.join(file);
+                    command.args(["-c", &format!("ssl_{option}_file={}", path.display())]);
+                }
+            }
+            let mut child = command
                 .current_dir("/")
                 .arg("-D")
                 .arg(&data)
@@ -133,6 +172,11 @@ impl Cluster {
             .args(["stop", "-m", "immediate", "-D"])
             .arg(&data));
         self.launch();
+    }
+
+    /// Its port at the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Address of a database.

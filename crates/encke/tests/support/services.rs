@@ -14,7 +14,7 @@ const SWIFT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swift_se
 const B2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/b2_service.py");
 
 /// The Python that has the services, installed if need be.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let install = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/test-services.sh");
     let output = Command::new(install).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
