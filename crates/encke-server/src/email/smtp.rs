@@ -69,12 +69,7 @@ fn connect(server: &MailServer) -> Result<Transport, lettre::transport::smtp::Er
             Security::StartTls => Tls::Required(tls),
             Security::IfOffered => Tls::Opportunistic(tls),
         })
-        .pool_config(
-            PoolConfig::new()
-                .max_size(CONNECTIONS)
-                .idle_timeout(IDLE_TIME)
-                .connection_timeout(ANSWER_TIME),
-        );
+        .pool_config(PoolConfig::new().max_size(CONNECTIONS).idle_timeout(IDLE_TIME));
     if !server.hello.is_empty() {
         builder = builder.hello_name(ClientId::Domain(server.hello.clone()));
     }
