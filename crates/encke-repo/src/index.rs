@@ -134,7 +134,12 @@ pub(crate) struct Mark {
 impl Mark {
     pub(crate) fn new(id: Id, time: Timestamp, size: u64) -> Self {
         let blobs = [];
-        Self { id, time, blobs, size }
+        Self {
+            id,
+            time,
+            blobs,
+            size,
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
-use axum::{Extension, Router};
 use encke_api::form::Form;
 use encke_api::messages::Language;
 use encke_api::{ApiError, ApiResult};

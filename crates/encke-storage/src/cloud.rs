@@ -326,7 +326,7 @@ impl Backend for Cloud {
     }
 
     fn protected_until(&self) -> Option<i64> {
-        self.locks.as_ref()?.until().map(|until| until.as_second())
+        self.locks.as_ref()?.until().map(jiff::Timestamp::as_second)
     }
 
     fn protect(&self, kind: FileKind, names: &[String]) -> StorageResult<()> {

@@ -298,7 +298,8 @@ async fn listen(read: &mut ChannelReadHalf, pieces: &mpsc::Sender<Piece>) {
     while let Some(message) = read.wait().await {
         match message {
             ChannelMsg::Data { data } => {
-                if pieces.send(Piece::Output(data)).await.is_err() {
+                let taken = pieces.send(Piece::Output(data)).await;
+                if taken.is_err() {
                     return;
                 }
             }

@@ -7,7 +7,7 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use support::certificates::certify;
 use support::device::{PASSWORD, USER, until};
