@@ -250,7 +250,7 @@ async function fromFolder(context, server, folder) {
   const policy = headers.get('content-security-policy');
   const types = { html: 'text/html', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml' };
   await context.route(
-    (url) => url.origin === server.url && !/^\/(api|gen|docs)\b/.test(url.pathname),
+    (url) => url.origin === server.url && !/^\/(api|gen|docs|external-login)\b/.test(url.pathname),
     async (route) => {
       const { pathname } = new URL(route.request().url());
       const found = pathname.includes('.') && existsSync(path.join(folder, pathname));
@@ -272,7 +272,7 @@ const published = new Set([
 ]);
 
 /** A page of its own context, which fails on anything that a page of ours must not do. */
-export async function openPage(browser, server, options = {}) {
+export async function openPage(browser, server, { provider, ...options } = {}) {
   const context = await browser.newContext({ baseURL: server.url, ...options });
   if (process.env.WEB_DIST) await fromFolder(context, server, path.resolve(process.env.WEB_DIST));
   const page = await context.newPage();
@@ -282,10 +282,14 @@ export async function openPage(browser, server, options = {}) {
   page.on('console', (message) => {
     // A missing second factor answers with a status of its own, which the browser notes.
     const expected = message.text().includes('449');
-    if (message.type() === 'error' && !expected) page.problems.push(`console: ${message.text()}`);
+    const elsewhere = provider && !message.location().url.startsWith(server.url);
+    if (message.type() === 'error' && !expected && !elsewhere) page.problems.push(`console: ${message.text()}`);
   });
   page.on('request', (request) => {
     const { origin, protocol, pathname } = new URL(request.url());
+    // Whatever the pages of a log-in provider do is theirs.
+    const from = request.isNavigationRequest() ? origin : new URL(request.frame().url()).origin;
+    if (provider && from === provider) return;
     if (protocol.startsWith('http') && origin !== server.url) page.problems.push(`request to ${origin}`);
     const unknown = /^\/(api|gen)\//.test(pathname) && !published.has(pathname);
     if (unknown) page.problems.push(`call of ${pathname}, which is not published`);
