@@ -283,7 +283,8 @@ export async function openPage(browser, server, { provider, ...options } = {}) {
     // A missing second factor answers with a status of its own, which the browser notes.
     const expected = message.text().includes('449');
     const elsewhere = provider && !message.location().url.startsWith(server.url);
-    if (message.type() === 'error' && !expected && !elsewhere) page.problems.push(`console: ${message.text()}`);
+    if (message.type() === 'error' && !expected && !elsewhere)
+      page.problems.push(`console: ${message.text()}`);
   });
   page.on('request', (request) => {
     const { origin, protocol, pathname } = new URL(request.url());
