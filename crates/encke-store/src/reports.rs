@@ -101,7 +101,7 @@ pub struct ReportCalls {
 /// Days that the log of calls is kept.
 const KEEP_CALLS: i64 = 90;
 
-const COLUMNS: &str = "id, owner_kind, owner, organization, name, version, body";
+pub(crate) const COLUMNS: &str = "id, owner_kind, owner, organization, name, version, body";
 
 fn read_owner(row: &dyn Row, at: usize) -> StoreResult<ReportOwner> {
     let kind = match row.text(at)? {
@@ -116,7 +116,7 @@ fn read_owner(row: &dyn Row, at: usize) -> StoreResult<ReportOwner> {
     })
 }
 
-fn read_row(row: &dyn Row) -> StoreResult<StoredReport> {
+pub(crate) fn read_row(row: &dyn Row) -> StoreResult<StoredReport> {
     Ok(StoredReport {
         id: row.text(0)?.to_string(),
         owner: read_owner(row, 1)?,
@@ -137,7 +137,7 @@ fn read_code(row: &dyn Row, at: usize) -> StoreResult<StoredCode> {
     })
 }
 
-fn owned(owner: &ReportOwner) -> [P<'_>; 3] {
+pub(crate) fn owned(owner: &ReportOwner) -> [P<'_>; 3] {
     [
         P::Text(owner.kind.word()),
         P::Text(&owner.name),
@@ -156,7 +156,12 @@ pub fn delete_reports_of(tx: &mut Tx, owner: &ReportOwner) -> StoreResult<()> {
         &format!("DELETE FROM report_codes WHERE report IN ({theirs})"),
         &owned(owner),
     )?;
-    for table in ["report_shares", "report_calls"] {
+    for table in [
+        "report_shares",
+        "report_calls",
+        "report_schedules",
+        "report_files",
+    ] {
         tx.execute(
             &format!("DELETE FROM {table} WHERE report IN ({theirs})"),
             &owned(owner),
@@ -279,7 +284,13 @@ impl Store {
                 &[P::Text(&id), kind, who, organization],
             )?;
             found(touched)?;
-            for table in ["report_codes", "report_shares", "report_calls"] {
+            for table in [
+                "report_codes",
+                "report_shares",
+                "report_calls",
+                "report_schedules",
+                "report_files",
+            ] {
                 tx.execute(&format!("DELETE FROM {table} WHERE report = ?1"), &[P::Text(&id)])?;
             }
             Ok(())

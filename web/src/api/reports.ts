@@ -4,6 +4,7 @@ import { t } from '../i18n';
 import { bytes, saveBlob } from '../lib/format';
 import { ApiError, call, errorOf } from './client';
 import { session } from './session';
+import type { Schedule } from './types';
 
 export type ColumnType = 'NUMBER' | 'STRING' | 'DATE' | 'DATETIME' | 'AMOUNT' | 'IMAGELINK';
 export type Names = Record<string, string>;
@@ -137,6 +138,19 @@ export type ExportStatus = {
   Total?: number;
   Bytes?: number;
   Message?: string;
+};
+
+export type ReportSchedule = {
+  ScheduleID: string;
+  ReportID: string;
+  Schedules: Schedule[];
+  TimeZone: string;
+  Recipients: string[];
+  Format: Format;
+  /** Unix seconds; 0 for never. */
+  Next: number;
+  Sent: number;
+  Problem: string;
 };
 
 export const startExport = async (report: SavedReport, format: Format) => {

@@ -32,6 +32,7 @@ import {
 } from '../api/reports';
 import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
+import { ScheduleDialog } from './reports/ScheduleDialog';
 import { ExportDialog, Uploading } from './reports/Transfers';
 
 function CodeDialog({ report, close }: { report: SavedReport; close: () => void }) {
@@ -260,7 +261,7 @@ function DeleteDialog({ report, close }: { report: SavedReport; close: () => voi
   );
 }
 
-type Opened = { what: 'code' | 'share' | 'delete' | Format; report: SavedReport };
+type Opened = { what: 'code' | 'share' | 'schedule' | 'delete' | Format; report: SavedReport };
 
 const formats = (): [Format, string][] => [
   ['csv', t('Export as CSV')],
@@ -337,6 +338,9 @@ function Row({
               )}
               {report.Own && (
                 <Menu.Item onClick={() => open({ what: 'share', report })}>{t('Share')}</Menu.Item>
+              )}
+              {report.Own && (
+                <Menu.Item onClick={() => open({ what: 'schedule', report })}>{t('Send by e-mail')}</Menu.Item>
               )}
               <Menu.Item onClick={() => copy.mutate()}>{t('Duplicate')}</Menu.Item>
               <Menu.Divider />
@@ -443,6 +447,7 @@ export function Reports() {
         }
       </Loaded>
       {opened?.what === 'code' && current && <CodeDialog report={current} close={close} />}
+      {opened?.what === 'schedule' && current && <ScheduleDialog report={current} close={close} />}
       {opened?.what === 'share' && current && <ShareDialog report={current} close={close} />}
       {formats().map(
         ([format]) =>

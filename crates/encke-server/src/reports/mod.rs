@@ -8,6 +8,7 @@ mod own;
 mod pictures;
 mod public;
 mod rows;
+mod schedules;
 mod snapshots;
 mod sources;
 mod templates;
@@ -42,6 +43,7 @@ pub fn routes() -> Vec<Route> {
     routes.extend(sources::routes());
     routes.extend(uploads::routes());
     routes.extend(exports::routes());
+    routes.extend(schedules::routes());
     routes
 }
 
@@ -50,6 +52,7 @@ pub fn start(app: &Arc<App>) {
     tokio::spawn(keep_log(app.clone()));
     tokio::spawn(uploads::sweep(app.clone()));
     tokio::spawn(watched::keep(app.clone()));
+    crate::leader::while_leading(app, schedules::run);
 }
 
 /// Writes the log of calls now and then, until the server stops.

@@ -1,6 +1,6 @@
 //! The pages that anybody with an API code may pull (reference `comet-data.md`).
 
-use super::{PICTURES, PICTURES_PATH, codes, endpoints, pictures, templates};
+use super::{PICTURES, PICTURES_PATH, codes, endpoints, pictures, schedules, templates};
 use crate::app::{App, now};
 use crate::auth::find_admin;
 use crate::origin::Scheme;
@@ -38,6 +38,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route(
             &format!("{PICTURES_PATH}/placeholder.svg"),
             get(pictures::placeholder),
+        )
+        .route(
+            &format!("{}/{{secret}}", schedules::FILES_PATH),
+            get(schedules::linked),
         );
     for base in [
         format!("{BASE}/areports/run"),
@@ -286,7 +290,7 @@ async fn serve(
 }
 
 /// Whether the owner still exists and is not suspended.
-async fn may_serve(app: &App, owner: &ReportOwner) -> bool {
+pub(super) async fn may_serve(app: &App, owner: &ReportOwner) -> bool {
     let config = app.config();
     let organization_is_open = owner.organization.is_empty()
         || config

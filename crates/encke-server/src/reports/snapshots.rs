@@ -71,6 +71,8 @@ pub struct Reports {
     pub(super) loading: Semaphore,
     pub(super) watch: Watch,
     pub(super) exports: Exports,
+    /// Told when a schedule was saved.
+    pub(super) scheduled: tokio::sync::Notify,
 }
 
 /// The newest snapshot of a report, as a file beside it tells.
@@ -131,6 +133,7 @@ impl Reports {
             loading: Semaphore::new(MAKING),
             watch: Watch::default(),
             exports: exports::none(),
+            scheduled: tokio::sync::Notify::new(),
         }
     }
 

@@ -265,9 +265,16 @@ pub(super) async fn sweep(app: Arc<App>) {
 async fn remove_nameless(app: &App, oldest: Duration) -> ApiResult<()> {
     // Before the names are asked for: a file that is younger may get its name only now.
     let before = SystemTime::now() - oldest;
-    let Ok(files) = std::fs::read_dir(folder(app)) else {
-        return Ok(());
-    };
+    let linked = app
+        .store
+        .keep_report_files(crate::app::now())
+        .await
+        .map_err(store_error)?;
+    remove_but(
+        &super::schedules::folder(app),
+        &linked.into_iter().collect(),
+        before,
+    );
     let mut named = HashSet::new();
     for source in app.store.all_report_sources().await.map_err(store_error)? {
         if let Ok(body) = body_of(&source)
@@ -276,7 +283,13 @@ async fn remove_nameless(app: &App, oldest: Duration) -> ApiResult<()> {
             named.insert(stored.to_string());
         }
     }
-    for file in files.flatten() {
+    remove_but(&folder(app), &named, before);
+    Ok(())
+}
+
+/// Removes the files of a folder that are not named and were not written since.
+fn remove_but(folder: &Path, named: &HashSet<String>, before: SystemTime) {
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
         // SQLite puts files of its own beside some.
         let main = name
@@ -291,7 +304,6 @@ async fn remove_nameless(app: &App, oldest: Duration) -> ApiResult<()> {
             let _ = std::fs::remove_file(file.path());
         }
     }
-    Ok(())
 }
 
 async fn limits(
