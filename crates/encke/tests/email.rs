@@ -570,3 +570,114 @@ fn tenants_have_their_own_sender_reports_and_users() {
     });
     assert_eq!(smtp.mails().len(), 3, "one address, one mail");
 }
+
+#[test]
+fn a_saved_report_goes_by_mail_once_each_time_and_by_a_link_when_it_is_large() {
+    let mut server = Server::start();
+    let smtp = Smtp::start(&server, "plain", ("", ""), 0);
+    let ask = |server: &Server, name: &str, fields: &[(&str, &str)]| {
+        server.call(&format!("/api/encke/v1/reports/{name}"), fields)
+    };
+    let sample = |rows: &str| {
+        let saved = ask(&server, "save-sample", &[("Size", rows), ("Seed", "1")]);
+        saved["ReportID"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{saved}"))
+            .to_string()
+    };
+    let (small, large) = (sample("185"), sample("200000"));
+    let every = |seconds: u32| json!([{ "FrequencyType": 8015, "SecondsPast": seconds }]).to_string();
+    let fields = |report: &str, to: &str, seconds: u32| {
+        [
+            ("ReportID", report.to_string()),
+            ("Schedules", every(seconds)),
+            ("Recipients", to.to_string()),
+            ("Format", "csv".to_string()),
+        ]
+    };
+    let save = |server: &Server, fields: &[(&str, String)]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        ask(server, "save-schedule", &fields)
+    };
+    // Without a mail server nothing is promised; nor to what is no address.
+    assert_eq!(save(&server, &fields(&small, "a@example.com", 5))["Status"], 400);
+    set(&server, &options(smtp.port, &json!({})));
+    assert_eq!(save(&server, &fields(&small, "nobody", 5))["Status"], 400);
+    assert_eq!(
+        save(&server, &fields("unknown", "a@example.com", 5))["Status"],
+        404
+    );
+    let saved = save(&server, &fields(&small, "a@example.com", 5));
+    assert_eq!(saved["Status"], 200, "{saved}");
+
+    // The file is in the mail as the export has it.
+    let attached = |mail: &Value| {
+        let script = "import email,email.policy,sys,hashlib\n\
+            m=email.message_from_bytes(sys.stdin.buffer.read(),policy=email.policy.default)\n\
+            [print(p.get_filename(), len(p.get_content().splitlines())) for p in m.iter_attachments()]";
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let data = mail["data"].as_str().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), data.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    until("two mails", || (smtp.mails().len() >= 2).then_some(()));
+    let file = attached(&smtp.mails()[0]);
+    assert!(file.trim().ends_with(".csv 186"), "{file}");
+
+    // Killed and started again it goes on, and repeats none: each mail has an id of its own.
+    server.kill();
+    server.restart();
+    let before = smtp.mails().len();
+    until("more mails after the restart", || {
+        (smtp.mails().len() >= before + 2).then_some(())
+    });
+    let ids: Vec<String> = smtp
+        .mails()
+        .iter()
+        .map(|m| {
+            let text = plain(m["data"].as_str().unwrap());
+            text.lines()
+                .find(|l| l.starts_with("Message-ID"))
+                .unwrap()
+                .to_string()
+        })
+        .collect();
+    let distinct: std::collections::HashSet<&String> = ids.iter().collect();
+    assert_eq!(ids.len(), distinct.len(), "{ids:?}");
+    let id = saved["ScheduleID"].as_str().unwrap();
+    let listed = ask(&server, "list-schedules", &[]);
+    assert!(
+        listed[0]["Sent"].as_i64().unwrap() > 0 && listed[0]["Problem"] == "",
+        "{listed}"
+    );
+    assert_eq!(
+        ask(&server, "delete-schedule", &[("ScheduleID", id)])["Status"],
+        200
+    );
+    assert_eq!(ask(&server, "list-schedules", &[]), json!([]));
+
+    // A large one is fetched by whoever got the mail, until the report is deleted.
+    let saved = save(&server, &fields(&large, "b@example.com", 86_400));
+    let id = saved["ScheduleID"].as_str().unwrap();
+    assert_eq!(ask(&server, "send-now", &[("ScheduleID", id)])["Status"], 200);
+    let text = smtp.mail("b@example.com", "/api/public/files/");
+    let link = text.lines().find(|l| l.starts_with("http")).unwrap();
+    let get = || support::http().get(link).call().unwrap();
+    let lines = get()
+        .body_mut()
+        .with_config()
+        .limit(1 << 30)
+        .read_to_string()
+        .unwrap()
+        .lines()
+        .count();
+    assert_eq!(lines, 200_001);
+    assert_eq!(ask(&server, "delete", &[("ReportID", &large)])["Status"], 200);
+    assert_eq!(get().status(), 404);
+    assert_eq!(ask(&server, "list-schedules", &[]), json!([]));
+}

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use encke_api::form::{Json, NoParams, ParamValue as _};
 use encke_api::messages::Language;
 use encke_api::schedule::{delay, longest_delay, next_run};
-use encke_api::types::ScheduleConfig;
+use encke_api::types::{ScheduleConfig, UserProfileConfig};
 use encke_api::wire::Out;
 use encke_api::{ApiError, ApiResult, params};
 use encke_store::{
@@ -150,6 +150,8 @@ async fn recipients(app: &App, owner: &ReportOwner, text: &str) -> ApiResult<Vec
             .profile(&Scope::All, &owner.name)
             .await
             .map_err(store_error)?;
+        let profile: UserProfileConfig =
+            serde_json::from_str(&profile.body).map_err(|_| ApiError::internal())?;
         if let Some(address) = all
             .iter()
             .find(|a| !profile.emails.iter().any(|e| e.eq_ignore_ascii_case(a)))
