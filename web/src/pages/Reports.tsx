@@ -340,7 +340,9 @@ function Row({
                 <Menu.Item onClick={() => open({ what: 'share', report })}>{t('Share')}</Menu.Item>
               )}
               {report.Own && (
-                <Menu.Item onClick={() => open({ what: 'schedule', report })}>{t('Send by e-mail')}</Menu.Item>
+                <Menu.Item onClick={() => open({ what: 'schedule', report })}>
+                  {t('Send by e-mail')}
+                </Menu.Item>
               )}
               <Menu.Item onClick={() => copy.mutate()}>{t('Duplicate')}</Menu.Item>
               <Menu.Divider />

@@ -28,9 +28,7 @@ function ScheduleForm({
   close: () => void;
 }) {
   const client = useQueryClient();
-  const [times, setTimes] = useState(
-    first?.Schedules ?? [{ ...newSchedule(DAILY), SecondsPast: MORNING }],
-  );
+  const [times, setTimes] = useState(first?.Schedules ?? [{ ...newSchedule(DAILY), SecondsPast: MORNING }]);
   const [to, setTo] = useState(first?.Recipients ?? []);
   const [format, setFormat] = useState<Format>(first?.Format ?? 'pdf');
   const zone = first?.TimeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
