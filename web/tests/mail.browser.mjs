@@ -76,7 +76,7 @@ test('an administrator sets up e-mail, tries it, and writes to everybody', () =>
     assert.deepEqual([stored.SMTPHost, stored.SMTPPort], ['localhost', Number(port)]);
     // A report for the administrators, sent before it is stored.
     await button(page, 'Add report').click();
-    await page.getByLabel('Recipients').fill('chief@example.com');
+    await page.getByRole('combobox', { name: 'Recipients' }).fill('chief@example.com');
     await page.keyboard.press('Enter');
     await button(page, 'Send it now').click();
     assert.match(await mailTo('chief@example.com'), /Summary of backups/);

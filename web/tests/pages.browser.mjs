@@ -105,7 +105,7 @@ const adminPages = () => [
   ['/settings?tab=document', 'AuthenticationRole'],
   ['/storage?tab=quotas', 'Branches'],
   [`/storage?dialog=${bucket}`, 'The trash is empty'],
-  ['/settings?tab=login', 'does not sign in by them yet'],
+  ['/settings?tab=login', 'OpenID Connect and LDAP for administrators'],
   ['/settings?tab=copies', 'copies itself nowhere'],
   ['/cluster', 'Not supported by this server'],
   ['/audit', 'Added'],
