@@ -406,10 +406,15 @@ fn a_backup_is_told_of_when_it_ends_in_the_account_s_language_and_once() {
     let before = smtp.mails().len();
     server.kill();
     server.restart_here();
-    device.add_item(&server, "more", "engine1/file", &json!({ "INCLUDE1": folder }));
-    device.back_up(&server, "more", "vault");
-    smtp.mail("chief@example.com", "more");
-    smtp.mail("dora@example.com", "more");
+    device.add_item(
+        &server,
+        "hinterland",
+        "engine1/file",
+        &json!({ "INCLUDE1": folder }),
+    );
+    device.back_up(&server, "hinterland", "vault");
+    smtp.mail("chief@example.com", "hinterland");
+    smtp.mail("dora@example.com", "hinterland");
     assert_eq!(smtp.mails().len(), before + 2);
     assert!(
         !smtp

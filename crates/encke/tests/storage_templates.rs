@@ -633,10 +633,15 @@ fn a_ping_tells_what_can_be_reached_and_changes_nothing() {
     assert_eq!(status(dav("wrong")), 502);
     assert!(std::fs::read_dir(&shared).unwrap().next().is_none());
 
-    for (kind, name) in [(1007, "Swift"), (1008, "B2"), (1009, "Storj"), (1011, "SMB")] {
+    for (kind, name, wanted) in [
+        (1007, "Swift", 400),
+        (1008, "B2", 400),
+        (1009, "Storj", 501),
+        (1011, "SMB", 400),
+    ] {
         let (status, message) = ping(json!({ "DestinationType": kind }));
-        assert_eq!(status, 501, "{name}");
-        assert!(message.contains(name), "{message}");
+        assert_eq!(status, wanted, "{name}: {message}");
+        assert!(wanted == 400 || message.contains(name), "{message}");
     }
     assert_eq!(status(json!({ "DestinationType": 5 })), 400);
     assert_eq!(status(json!({})), 400);

@@ -6,14 +6,14 @@ use crate::support::services::serve;
 #[test]
 fn swift_is_shared_with_stock_restic_and_survives_a_broken_connection() {
     let dir = tempfile::tempdir().unwrap();
-    let service = Service::swift(dir.path(), "test:tester", "a key", None);
+    let service = Service::swift(dir.path(), "test:tester", "a-key", None);
     let (host, path) = service.url.split_at(service.url.find("/auth").unwrap());
     let link = Proxy::to(host);
     let login = format!("{}{path}", link.url());
     let environment = [
         ("ST_AUTH", login.as_str()),
         ("ST_USER", "test:tester"),
-        ("ST_KEY", "a key"),
+        ("ST_KEY", "a-key"),
     ];
     let vault = ByHand {
         dir: dir.path(),
@@ -47,7 +47,7 @@ fn a_vault_on_swift_with_keystone() {
     let device = Device::start(&server, "device");
     let folder = server.work_dir.join("swift");
     fs::create_dir(&folder).unwrap();
-    let service = Service::swift(&folder, "test:tester", "a key", Some("keystone password"));
+    let service = Service::swift(&folder, "test:tester", "a-key", Some("keystone password"));
     let place = |password: &str, region: &str, tenant: &str| {
         json!({
             "DestinationType": 1007, "Swift": {
@@ -76,13 +76,13 @@ fn a_vault_on_swift_with_keystone() {
         let asked: serde_json::Value = serde_json::from_str(&got.body).unwrap_or_default();
         let login = &asked["auth"]["passwordCredentials"];
         let known = got.path == "/v2.0/tokens" && asked["auth"]["tenantName"] == "test";
-        if !known || login["username"] != "tester" || login["password"] != "a key" {
+        if !known || login["username"] != "tester" || login["password"] != "a-key" {
             return (401, "{}".into());
         }
         let request = crate::support::http().get(&version_1);
         let request = request
             .header("X-Auth-User", "test:tester")
-            .header("X-Auth-Key", "a key");
+            .header("X-Auth-Key", "a-key");
         let answer = request.call().unwrap();
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_string();
         let endpoint = json!({ "region": "here", "publicURL": header("x-storage-url") });
@@ -98,6 +98,6 @@ fn a_vault_on_swift_with_keystone() {
             },
         })
     };
-    assert_eq!(ping(&server, &version_2("a key")), 200);
+    assert_eq!(ping(&server, &version_2("a-key")), 200);
     assert_eq!(ping(&server, &version_2("wrong")), 502);
 }

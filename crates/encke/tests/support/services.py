@@ -179,7 +179,7 @@ def run_smtp(folder, kind, user, password, certificate, port):
                 "from": envelope.mail_from,
                 "to": envelope.rcpt_tos,
                 "data": envelope.content.decode("utf-8", "replace"),
-                "tls": session.ssl is not None,
+                "tls": kind == "tls" or session.ssl is not None,
                 "user": session.auth_data.login.decode() if session.auth_data else None,
                 "hello": session.host_name,
             }

@@ -108,7 +108,13 @@ impl Service {
         let call = |path: &str, authorization: &str| {
             let url = format!("{}{path}", self.url);
             let request = super::http().get(&url).header("authorization", authorization);
-            request.call().unwrap().body_mut().read_to_vec().unwrap()
+            let mut answer = request.call().unwrap();
+            answer
+                .body_mut()
+                .with_config()
+                .limit(1 << 30)
+                .read_to_vec()
+                .unwrap()
         };
         let session = call("/b2api/v4/b2_authorize_account", &format!("Basic {basic}"));
         let session: Value = serde_json::from_slice(&session).unwrap();
