@@ -8,7 +8,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Where the table means to differ from the specification: endpoint, what, why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "AdminDispatcherRequestBrowseProxmoxStorage",
+        "parameters",
+        "the Go SDK sends no Node",
+    ),
+    (
+        "UserWebDispatcherRequestBrowseProxmoxStorage",
+        "parameters",
+        "the Go SDK sends no Node",
+    ),
+];
 
 /// Prefix of our own endpoints, which no specification lists.
 const OWN: &str = "/api/encke/v1/";

@@ -292,7 +292,7 @@ mod tests {
         };
         let html = document.html();
         assert!(!html.contains("<script>"), "{html}");
-        assert_eq!(html.matches("&lt;script&gt;").count(), 11, "{html}");
+        assert_eq!(html.matches("&lt;script&gt;").count(), 12, "{html}");
         assert!(document.plain().contains(evil));
     }
 }
