@@ -180,9 +180,11 @@ impl Repository {
         })
     }
 
-    /// Threads for work that reads the storage.
+    /// Threads for work that reads the storage. A local disk is waited for as well, since what is large goes past the page
+    /// cache: meanwhile others keep the processor busy.
     pub(crate) fn threads(&self) -> usize {
         match self.threads {
+            0 if self.backend.is_local() => (cores() + self.backend.parallel()).min(MAX_THREADS),
             0 => cores().max(self.backend.parallel()).min(MAX_THREADS),
             n => n,
         }

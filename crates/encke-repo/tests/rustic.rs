@@ -8,6 +8,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use support::{PASSWORD, Place, check_data, make_everything, noise};
@@ -196,6 +197,9 @@ fn restics_is_extended_and_pruned_by_all() {
 fn rustic_restores_everything_we_wrote_and_we_what_it_wrote() {
     let place = Place::new();
     make_everything(&place.src());
+    // restic's format leaves out a mode of 0, which rustic takes for one that is not known.
+    let readable = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(place.src().join("one byte"), readable).unwrap();
     place.backup(&place.init());
     same(&place.src(), &rustic_restores(&place, "by rustic"), FILES);
     rustic(&place, &["backup", "--force", place.src().to_str().unwrap()]);

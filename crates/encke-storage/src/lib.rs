@@ -6,6 +6,7 @@
 mod again;
 mod b2;
 mod cloud;
+pub mod direct;
 mod ftp;
 mod http;
 mod local;

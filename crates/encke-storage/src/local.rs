@@ -1,6 +1,6 @@
 //! A folder on this machine, in restic's layout: packs in 256 subfolders by the first two digits of their names.
 
-use crate::{Backend, FileKind, StorageError, StorageResult};
+use crate::{Backend, FileKind, StorageError, StorageResult, direct};
 use rustix::fs::{Access, Advice, FallocateFlags, OFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A repository in a local folder.
 pub struct Local {
@@ -17,16 +17,12 @@ pub struct Local {
     counter: AtomicU64,
     /// Files read last, the latest at the end: listings are read one by one out of the same few packs.
     opened: Mutex<Vec<(PathBuf, Arc<File>)>>,
+    /// Whether large parts are read past the page cache, when a file told.
+    direct: OnceLock<bool>,
 }
 
 /// Files kept open.
 const KEPT_OPEN: usize = 8;
-/// Content of at least this size goes to the disk past the page cache.
-const DIRECT_FROM: usize = 1024 * 1024;
-/// What direct writes are made of: large enough for a disk's full speed, and small beside a pack.
-const DIRECT_PART: usize = 2 * 1024 * 1024;
-/// Alignment of memory, offsets and sizes that suits every disk.
-const ALIGNMENT: usize = 4096;
 
 impl Local {
     /// The folder need not exist yet.
@@ -35,6 +31,7 @@ impl Local {
             root: root.into(),
             counter: AtomicU64::new(0),
             opened: Mutex::default(),
+            direct: OnceLock::new(),
         }
     }
 
@@ -56,6 +53,11 @@ impl Local {
         Ok(file)
     }
 
+    /// Whether so many bytes are read past the page cache, if the disk allows it.
+    fn is_direct(&self, length: u64, file: &File) -> bool {
+        length >= direct::FROM as u64 && *self.direct.get_or_init(|| direct::suits(file))
+    }
+
     fn path(&self, kind: FileKind, name: &str) -> PathBuf {
         self.root.join(crate::path(kind, name))
     }
@@ -73,51 +75,17 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Writes a new file's content. What is large is not read again soon: it need not push other files out of the page cache,
-/// nor be copied into it, and a disk takes few large requests many times faster than the kernel's many small ones.
+/// Writes a new file's content.
 fn write(file: &File, content: &[u8]) -> io::Result<()> {
-    let whole = content.len() - content.len() % ALIGNMENT;
-    let done = if content.len() >= DIRECT_FROM && is_direct(file) {
-        // All at once, in one piece of the disk, and no room is found out first. Not every file system can do it.
-        let room = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, content.len() as u64);
-        if let Err(e @ (Errno::NOSPC | Errno::DQUOT)) = room {
-            return Err(e.into());
-        }
-        write_direct(file, &content[..whole])?
-    } else {
-        0
-    };
-    file.write_all_at(&content[done..], done as u64)
-}
-
-/// Whether direct writes are known to pay off and to be as safe as others. Over a network each would wait for the server.
-fn is_direct(file: &File) -> bool {
-    const EXT: i64 = 0xEF53;
-    const XFS: i64 = 0x5846_5342;
-    rustix::fs::fstatfs(file).is_ok_and(|fs| [EXT, XFS].contains(&fs.f_type))
-}
-
-/// Writes past the page cache as much as the disk allows; answers how much that was.
-fn write_direct(file: &File, content: &[u8]) -> io::Result<usize> {
-    let flags = rustix::fs::fcntl_getfl(file)?;
-    if rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT).is_err() {
-        return Ok(0);
+    if content.len() < direct::FROM || !direct::suits(file) {
+        return file.write_all_at(content, 0);
     }
-    let mut room = vec![0; DIRECT_PART + ALIGNMENT];
-    let start = room.as_ptr().align_offset(ALIGNMENT);
-    let room = &mut room[start..start + DIRECT_PART];
-    let mut done = 0;
-    for part in content.chunks(DIRECT_PART) {
-        room[..part.len()].copy_from_slice(part);
-        match file.write_all_at(&room[..part.len()], done as u64) {
-            Ok(()) => done += part.len(),
-            // A disk with other ideas of alignment. A part that was written in part is written again.
-            Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => break,
-            Err(e) => return Err(e),
-        }
+    // All at once, in one piece of the disk, and no room is found out first. Not every file system can do it.
+    let room = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, content.len() as u64);
+    if let Err(e @ (Errno::NOSPC | Errno::DQUOT)) = room {
+        return Err(e.into());
     }
-    rustix::fs::fcntl_setfl(file, flags)?;
-    Ok(done)
+    Ok(direct::write_at(file, 0, content, true)?)
 }
 
 impl Backend for Local {
@@ -173,7 +141,20 @@ impl Backend for Local {
     fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()> {
         let path = self.path(kind, name);
         let file = self.open(&path).map_err(|e| error(&path, &e))?;
-        file.read_exact_at(out, offset).map_err(|e| match e.kind() {
+        let mut read = || -> io::Result<()> {
+            if self.is_direct(out.len() as u64, &file) {
+                let flags = OFlags::DIRECT.bits().cast_signed();
+                let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path);
+                match opened.map(|file| direct::read_at(file, offset, out)) {
+                    Ok(Ok(length)) if length == out.len() => return Ok(()),
+                    Ok(Ok(_)) => return Err(ErrorKind::UnexpectedEof.into()),
+                    Ok(Err(Errno::INVAL)) | Err(_) => {}
+                    Ok(Err(e)) => return Err(e.into()),
+                }
+            }
+            file.read_exact_at(out, offset)
+        };
+        read().map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof => {
                 StorageError::Other(format!("{}: shorter than expected", path.display()))
             }
@@ -183,7 +164,9 @@ impl Backend for Local {
 
     fn expect(&self, kind: FileKind, name: &str, offset: u64, length: u64) {
         // Advice only: what is wrong shows when it is read.
-        if let (Ok(file), length @ Some(_)) = (self.open(&self.path(kind, name)), NonZeroU64::new(length)) {
+        if let (Ok(file), length @ Some(_)) = (self.open(&self.path(kind, name)), NonZeroU64::new(length))
+            && !self.is_direct(length.map_or(0, NonZeroU64::get), &file)
+        {
             let _ = rustix::fs::fadvise(&*file, offset, length, Advice::WillNeed);
         }
     }

@@ -4,9 +4,12 @@ use super::plan::{Entry, Plan};
 use super::root::{Opened, Root};
 use super::{Work, attributes};
 use crate::error::RepoError;
+use crate::id::Id;
 use crate::progress::Progress;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use encke_storage::direct;
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +22,8 @@ pub(super) struct Target<'a> {
     /// Name until it is complete, if not its own.
     draft: Option<OsString>,
     fresh: bool,
+    /// Its place on the disk is reserved, which leaves no holes.
+    reserved: bool,
     /// Chunks to wait for.
     remaining: AtomicUsize,
     failed: AtomicBool,
@@ -38,9 +43,23 @@ impl<'a> Target<'a> {
             entry,
             draft,
             fresh,
+            reserved: false,
             remaining,
             failed: AtomicBool::new(false),
         }
+    }
+
+    /// Gives a new file its size, and its place on the disk in one piece: threads write into it here and there. Not if the
+    /// same chunk comes twice: most likely it is zeros, and the file may be much larger than what the disk has room for.
+    pub(super) fn reserve(&mut self, file: &OwnedFd, root: &Root) -> Result<(), Errno> {
+        let node = &self.entry.node;
+        rustix::fs::ftruncate(file, node.size)?;
+        let once = |content: &[Id]| content.iter().collect::<HashSet<_>>().len() == content.len();
+        if root.is_direct() && once(&node.content) {
+            // Without it the file is written all the same.
+            self.reserved = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, node.size).is_ok();
+        }
+        Ok(())
     }
 
     /// Its name for now.
@@ -75,7 +94,7 @@ impl<'a> Target<'a> {
         let Some(root) = root else { return self.count(work) };
         let written = opened.of(self.entry.dir, &plan.dirs, root).and_then(|at| {
             let file = self.open(at)?;
-            write(&file, offset, content, self.entry.node.content.len() == 1)?;
+            self.write(&file, offset, content, root.is_direct())?;
             Ok((at, file))
         });
         match written {
@@ -166,38 +185,27 @@ impl<'a> Target<'a> {
             let _ = rustix::fs::unlinkat(at, self.name(), AtFlags::empty());
         }
     }
-}
 
-/// Writes content, leaving holes where it has long runs of zeros. `whole` if it is the file's only content.
-fn write(file: &OwnedFd, offset: u64, content: &[u8], whole: bool) -> Result<(), Errno> {
-    let zero = |block: &[u8]| block.len() == HOLE && block.iter().all(|&b| b == 0);
-    let (mut from, mut holes) = (0, false);
-    for (number, block) in content.chunks(HOLE).enumerate() {
-        if zero(block) {
-            let at = number * HOLE;
-            write_all(file, offset + from as u64, &content[from..at])?;
-            from = at + HOLE;
-            holes = true;
-        }
-    }
-    write_all(file, offset + from as u64, &content[from..])?;
-    if holes && whole {
-        rustix::fs::ftruncate(file, content.len() as u64)?;
-    }
-    Ok(())
-}
-
-fn write_all(file: &OwnedFd, mut offset: u64, mut content: &[u8]) -> Result<(), Errno> {
-    while !content.is_empty() {
-        match rustix::io::pwrite(file, content, offset) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(n) => {
-                content = &content[n..];
-                offset += n as u64;
+    /// Writes content, leaving holes where it has long runs of zeros.
+    fn write(&self, file: &OwnedFd, offset: u64, content: &[u8], direct: bool) -> Result<(), Errno> {
+        let zero = |block: &[u8]| block.len() == HOLE && block.iter().all(|&b| b == 0);
+        let (mut from, mut holes) = (0, false);
+        for (number, block) in content.chunks(HOLE).enumerate() {
+            if zero(block) {
+                let at = number * HOLE;
+                direct::write_at(file, offset + from as u64, &content[from..at], direct)?;
+                if self.reserved {
+                    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    rustix::fs::fallocate(file, punch, offset + at as u64, HOLE as u64)?;
+                }
+                from = at + HOLE;
+                holes = true;
             }
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(e),
         }
+        direct::write_at(file, offset + from as u64, &content[from..], direct)?;
+        if holes && self.entry.node.content.len() == 1 {
+            rustix::fs::ftruncate(file, content.len() as u64)?;
+        }
+        Ok(())
     }
-    Ok(())
 }

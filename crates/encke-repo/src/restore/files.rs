@@ -149,10 +149,10 @@ fn prepare<'a>(
     // after a crash.
     let draft = (in_the_way || node.content.len() > 1)
         .then(|| format!("{DRAFT}{}-{number}", std::process::id()).into());
-    let target = Target::new(entry, draft, dir.fresh);
+    let mut target = Target::new(entry, draft, dir.fresh);
     if node.content.len() != 1 {
         let made = create(at, target.name()).and_then(|file| {
-            rustix::fs::ftruncate(&file, node.size)?;
+            target.reserve(&file, root)?;
             Ok(file)
         });
         match made {

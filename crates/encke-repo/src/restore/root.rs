@@ -21,6 +21,7 @@ pub(super) struct Root {
     folder: OwnedFd,
     /// Whether the kernel can do it in one call (`openat2`, Linux 5.6).
     at_once: AtomicBool,
+    direct: bool,
 }
 
 impl Root {
@@ -29,9 +30,15 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(target, flags, Mode::empty())?;
         Ok(Self {
+            direct: encke_storage::direct::suits(&folder),
             folder,
             at_once: AtomicBool::new(true),
         })
+    }
+
+    /// Whether large parts of files are written past the page cache.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct
     }
 
     /// Opens a folder by its path relative to the target.
