@@ -85,6 +85,7 @@ const pages = [
   page('/setup', () => import('./pages/server/Setup'), 'Setup'),
   page('/settings', () => import('./pages/server/Settings'), 'Settings'),
   page('/audit', () => import('./pages/server/Audit'), 'Audit'),
+  page('/replication', () => import('./pages/server/Replication'), 'Replication'),
   page('/cluster', () => import('./pages/server/Cluster'), 'Cluster'),
   page('/logs', () => import('./pages/server/Logs'), 'Logs'),
   page('/about', () => import('./pages/server/About'), 'About'),

@@ -107,6 +107,7 @@ const adminPages = () => [
   [`/storage?dialog=${bucket}`, 'The trash is empty'],
   ['/settings?tab=login', 'OpenID Connect and LDAP for administrators'],
   ['/settings?tab=copies', 'copies itself nowhere'],
+  ['/replication', 'Copied to no other server'],
   ['/cluster', 'Not supported by this server'],
   ['/audit', 'Added'],
   ['/setup', 'Name of the service'],

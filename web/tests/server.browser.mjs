@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { actAs, stage, until } from './support.mjs';
+import { ADMIN, actAs, PASSWORD, Server, stage, until } from './support.mjs';
 
 const BIG = 'a line of a large file\n'.repeat(100_000);
 
@@ -163,10 +163,53 @@ test('the server copies itself to a folder', () =>
     { expected: /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket/ },
   ));
 
+test('the server copies its accounts to another one', async () => {
+  const copy = await Server.start();
+  try {
+    await as(
+      'admin',
+      async (page) => {
+        const wait = (text) => page.getByText(text).first().waitFor();
+        const save = async () => {
+          await button(page, 'Save').click();
+          await page.getByText('Unsaved changes').waitFor({ state: 'detached' });
+        };
+        await page.goto('/');
+        await page.getByRole('link', { name: 'Replication' }).click();
+        await button(page, 'Copy accounts to a server').click();
+        await page.getByLabel('Name').fill('Cellar');
+        await page.getByLabel('Address').fill(copy.url);
+        await page.getByLabel('Administrator there').fill(ADMIN);
+        await page.getByLabel('Password', { exact: true }).fill('wrong');
+        await save();
+        await wait('Nothing can be copied now');
+        await wait('the name or the password is wrong');
+        await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+        await page.getByRole('combobox', { name: 'What is deleted there' }).click();
+        await page.getByRole('option', { name: 'Everything that is not here' }).click();
+        await save();
+        await wait('Up to date');
+        const names = () => copy.call('/api/v1/admin/list-users');
+        assert.deepEqual(await names(), await server.call('/api/v1/admin/list-users'));
+        await server.addUser('berta');
+        await until('the account to be there', async () => (await names()).includes('berta'));
+        await button(page, 'Compare now').click();
+        await wait('Up to date');
+        await button(page, 'Remove').click();
+        await save();
+        await wait('Copied to no other server');
+      },
+      { expected: /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket/ },
+    );
+  } finally {
+    await copy.stop();
+  }
+});
+
 test('what the server can not do is said plainly', () =>
   as('admin', async (page) => {
     await page.goto('/cluster');
-    await page.getByText('replication is not available yet').waitFor();
+    await page.getByText('the Constellation Role is not available yet').waitFor();
   }));
 
 test('an agent is ended from afar', () =>

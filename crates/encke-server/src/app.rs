@@ -40,7 +40,9 @@ pub struct App {
     pub reports: crate::reports::Reports,
     /// What became of the server's copies of itself.
     pub self_backup: crate::self_backup::SelfBackup,
-    /// Whether this server is the one that sends e-mails and webhooks.
+    /// What is on its way to other servers.
+    pub replication: crate::replication::Replication,
+    /// Whether this server is the one that sends e-mails and webhooks, and copies itself to others.
     pub leader: crate::leader::Leader,
     /// E-mail.
     pub mailer: crate::email::Mailer,

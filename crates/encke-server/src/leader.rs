@@ -1,4 +1,5 @@
-//! Of several servers on one database, one sends e-mails, makes scheduled reports and feeds webhooks. With SQLite there is
+//! Of several servers on one database, one sends e-mails, makes scheduled reports, feeds webhooks and
+//! copies itself to others. With SQLite there is
 //! one server, and it leads from its start.
 
 use crate::app::App;

@@ -24,6 +24,7 @@ pub mod organizations;
 pub mod origin;
 pub mod policies;
 pub mod reference;
+pub mod replication;
 pub mod reports;
 mod secrets;
 pub mod self_backup;

@@ -125,6 +125,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::news::routes());
     routes.extend(crate::organizations::routes());
     routes.extend(crate::policies::routes());
+    routes.extend(crate::replication::routes());
     routes.extend(crate::reports::routes());
     routes.extend(crate::self_backup::routes());
     routes.extend(crate::shared_quotas::routes());
@@ -211,6 +212,7 @@ impl Server {
             challenges: crate::webauthn::Challenges::default(),
             reports: crate::reports::Reports::new(&options.data_dir, options.reports),
             self_backup: crate::self_backup::SelfBackup::default(),
+            replication: crate::replication::Replication::default(),
             data_dir: options.data_dir,
             acme,
             leader: crate::leader::Leader::default(),
@@ -245,6 +247,8 @@ impl Server {
         });
         crate::jobs::start(&app);
         crate::storage_role::start(&app).await;
+        // After the buckets are in their places: one that is not there yet would look as if it were lost.
+        crate::replication::start(&app);
         tokio::spawn(crate::meta::keep_statistics(app.clone()));
         crate::self_backup::start(&app);
         let mut listening = Vec::new();

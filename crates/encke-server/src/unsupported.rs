@@ -51,7 +51,6 @@ fn reason(area: &str, path: &str) -> &'static str {
         "branding_builds" => "branded client builds are not available yet",
         "constellation" => "the Constellation Role is not available yet",
         "psa" => "PSA systems are not connected yet",
-        "replication" => "replication is not available yet",
         "update_campaigns" => "devices can not update themselves yet",
         _ => "this call is not available yet",
     }

@@ -16,6 +16,7 @@ mod leases;
 mod mail;
 mod migrations;
 mod postgres;
+mod replication;
 mod report_schedules;
 mod reports;
 mod scope;
@@ -39,6 +40,7 @@ pub use mail::{
     Attachment, DueMail, ListedMail, MailContent, MailCounts, NewMail, enqueue_mail,
     remove_mails_of_organization,
 };
+pub use replication::Replicated;
 pub use report_schedules::{StoredReportFile, StoredSchedule, add_report_file, schedule_sent};
 pub use reports::{
     ReportCalls, ReportOwner, StoredCode, StoredReport, StoredSource, StoredTemplate, delete_reports_of,

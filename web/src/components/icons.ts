@@ -29,6 +29,7 @@ export { default as Plus } from 'lucide-react/icons/plus';
 export { default as Audit } from 'lucide-react/icons/scan-eye';
 export { default as Logs } from 'lucide-react/icons/scroll-text';
 export { default as Search } from 'lucide-react/icons/search';
+export { default as Replicas } from 'lucide-react/icons/server';
 export { default as Settings } from 'lucide-react/icons/settings';
 export { default as Shield } from 'lucide-react/icons/shield';
 export { default as Sun } from 'lucide-react/icons/sun';

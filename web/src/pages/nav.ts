@@ -15,6 +15,7 @@ import {
   Monitor,
   News,
   Package,
+  Replicas,
   Settings,
   Shield,
   Tenants,
@@ -56,6 +57,7 @@ export function adminPages(topLevel: boolean): Part[] {
         { to: '/settings', label: t('Settings'), icon: Settings },
         ...(topLevel
           ? [
+              { to: '/replication', label: t('Replication'), icon: Replicas },
               { to: '/cluster', label: t('Cluster'), icon: Cluster },
               { to: '/logs', label: t('Logs'), icon: Logs },
             ]

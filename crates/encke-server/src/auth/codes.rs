@@ -28,7 +28,8 @@ impl Default for UsedCodes {
     }
 }
 
-fn place(account: &str) -> String {
+/// What an account's secret is wrapped for.
+pub(crate) fn place(account: &str) -> String {
     format!("totp:{account}")
 }
 

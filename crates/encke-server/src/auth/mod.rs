@@ -5,6 +5,7 @@ mod passwords;
 mod sessions;
 mod throttle;
 
+pub(crate) use codes::place as totp_place;
 pub use codes::{UsedCodes, new_secret, qr_data_uri, secret_url, verify_code};
 pub use passwords::Passwords;
 pub use sessions::{Sessions, routes, sweep};
@@ -479,6 +480,11 @@ pub(crate) fn totp_account(organization: &str, name: &str) -> String {
     format!("admin/{organization}/{name}")
 }
 
+/// How an end user's one-time codes are told from others'.
+pub(crate) fn totp_account_of_user(name: &str) -> String {
+    format!("user/{name}")
+}
+
 /// Checks an administrator's second factor, whichever comes along of those that are allowed: they are alternatives,
 /// not requirements (reference, section 4.1).
 async fn second_factor(
@@ -581,7 +587,7 @@ fn user_factor(app: &App, profile: &UserProfileConfig, credentials: &Credentials
     if credentials.totp.is_empty() {
         return Err(ApiError::code_required());
     }
-    let account = format!("user/{}", profile.username);
+    let account = totp_account_of_user(&profile.username);
     if verify_code(app, &account, &profile.totp_key, credentials.totp) {
         Ok(())
     } else {

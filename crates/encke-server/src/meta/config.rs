@@ -7,6 +7,7 @@ use crate::app::{App, Ending};
 use crate::auth::{Admin, find_admin};
 use crate::email;
 use crate::external_login;
+use crate::replication;
 use crate::start::DEFAULT_LISTEN;
 use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, Route, done};
@@ -67,6 +68,7 @@ fn shown(config: &ServerConfigOptions) -> ServerConfigOptions {
     let sources = &mut shown.external_admin_user_sources;
     *sources = external_login::obscured_all(sources);
     email::hide(&mut shown.email);
+    replication::hide(&mut shown);
     webhooks::hide(&mut shown.webhook_options);
     for organization in shown.organizations.values_mut() {
         crate::organizations::hide_secrets(organization);
@@ -127,6 +129,7 @@ fn check(config: &ServerConfigOptions) -> ApiResult<()> {
     check_listeners(config)?;
     external_login::check_all(config, &config.external_admin_user_sources)?;
     email::check(&config.email)?;
+    replication::check(config)?;
     webhooks::check(&config.webhook_options)?;
     if config.session_settings.expired_in_seconds > MAX_IDLE {
         return Err(ApiError::bad_request(format!(
@@ -198,6 +201,7 @@ async fn restore_secrets(
         &mut config.external_admin_user_sources,
     )?;
     email::adopt(app, "", Some(&present.email), &mut config.email)?;
+    replication::adopt(app, present, config)?;
     let hooks = Some(&present.webhook_options);
     webhooks::adopt(app, "", hooks, &mut config.webhook_options)?;
     for (id, organization) in &mut config.organizations {

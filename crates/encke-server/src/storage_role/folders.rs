@@ -21,8 +21,8 @@ const RETIRED: &str = ".deleted-";
 const NAME_LENGTH: usize = 64;
 
 /// The kinds of objects that are named by their content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
     Data,
     Keys,
     Locks,
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const ALL: [Kind; 5] = [Kind::Data, Kind::Keys, Kind::Locks, Kind::Snapshots, Kind::Index];
 
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Kind::Data => "data",
             Kind::Keys => "keys",
@@ -49,19 +49,42 @@ impl Kind {
 }
 
 /// One object of a bucket. Can only be made of a safe name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Object {
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Object {
     /// The repository's configuration: the one object that is not named by its content.
     Config,
     /// Any other.
     Named(Kind, ObjectName),
 }
 
+impl Object {
+    /// The object of a path below its bucket, such as `config` or `data/<name>`, if it is one.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        match path.split_once('/') {
+            None => (path == "config").then_some(Object::Config),
+            Some((kind, name)) => Some(Object::Named(Kind::parse(kind)?, ObjectName::parse(name)?)),
+        }
+    }
+
+    /// Its path below its bucket, as [`Object::parse`] reads it.
+    pub(crate) fn path(&self) -> String {
+        match self {
+            Object::Config => "config".into(),
+            Object::Named(kind, name) => format!("{}/{}", kind.word(), name.0),
+        }
+    }
+}
+
 /// SHA-256 in lower-case hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ObjectName(String);
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ObjectName(String);
 
 impl ObjectName {
+    /// The name of these bytes.
+    pub(crate) fn of(hash: &[u8; 32]) -> Self {
+        Self(hex::encode(hash))
+    }
+
     pub(super) fn parse(text: &str) -> Option<Self> {
         let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         (text.len() == NAME_LENGTH && digits).then(|| Self(text.to_string()))
@@ -74,7 +97,7 @@ impl ObjectName {
 
 /// A bucket's folder.
 #[derive(Clone, Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
 }
 
@@ -87,7 +110,7 @@ impl Folder {
     }
 
     /// Whether it is there. It must be, for each bucket that the database knows.
-    pub(super) fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.path.is_dir()
     }
 
@@ -146,7 +169,7 @@ impl Folder {
     }
 
     /// Where an object lies.
-    pub(super) fn object(&self, object: &Object) -> PathBuf {
+    pub(crate) fn object(&self, object: &Object) -> PathBuf {
         match object {
             Object::Config => self.path.join("config"),
             Object::Named(Kind::Data, name) => self.path.join("data").join(&name.0[..2]).join(&name.0),
@@ -295,7 +318,7 @@ impl Folder {
     }
 
     /// Hands over the objects of a kind, with their size if it is asked for.
-    pub(super) fn each_object(
+    pub(crate) fn each_object(
         &self,
         kind: Kind,
         with_size: bool,

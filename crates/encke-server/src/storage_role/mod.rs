@@ -12,6 +12,7 @@ mod upload;
 
 pub(crate) use endpoints::ping;
 pub use endpoints::routes;
+pub(crate) use folders::{Folder, Kind, Object, ObjectName};
 pub(crate) use registry::delete;
 pub use registry::{Key, NewBucket, register};
 
@@ -19,7 +20,7 @@ use crate::app::{App, now};
 use axum::Router;
 use axum::routing::any;
 use encke_store::{BucketId, BucketSize, Scope, StoreError};
-use folders::{Folder, Found};
+use folders::Found;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
@@ -66,7 +67,8 @@ impl Buckets {
         }
     }
 
-    fn folder(&self, id: &BucketId) -> Folder {
+    /// Where a bucket's bytes lie.
+    pub(crate) fn folder(&self, id: &BucketId) -> Folder {
         Folder::of(&self.root, id)
     }
 

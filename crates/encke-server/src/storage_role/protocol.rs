@@ -1,14 +1,18 @@
 //! restic's REST protocol, versions 1 and 2 (restic documentation, "REST Backend"), below `/storage/<bucket>/`.
-//! Authentication is HTTP Basic with the bucket's id and key.
+//! Authentication is HTTP Basic with the bucket's id and key. A server that copies itself to this one has no keys, but an
+//! administrator of the top level, named in the headers that calls with files have (`X-Comet-Admin-…`): that one may
+//! list, write and delete as the key may, but not read.
 
 use super::download::{self, Part};
-use super::folders::{Folder, Kind, Object, ObjectName};
+use super::folders::{Folder, Kind, Object};
 use super::upload::{self, Refusal};
 use super::{blocking, registry};
 use crate::app::{App, now};
+use crate::auth::Principal;
+use crate::origin::Scheme;
 use crate::stream::{ListWriter, streamed_list};
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -16,11 +20,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use encke_store::{BucketId, Scope, StoreError, StoredBucket};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 
 const V1: &str = "application/vnd.x.restic.rest.v1";
 const V2: &str = "application/vnd.x.restic.rest.v2";
+
+/// The header that says that an administrator is calling.
+const ADMIN: &str = "x-comet-admin-username";
 
 /// Bytes of a request that is refused at the door that are still read, so that its sender comes to read the answer.
 const MAX_UNWANTED: u64 = 1 << 20;
@@ -56,14 +64,69 @@ async fn admit(app: &App, parts: &Parts) -> Result<(StoredBucket, Target), Respo
     }
     let path = parts.uri.path().strip_prefix("/storage/").unwrap_or_default();
     let (bucket, rest) = path.split_once('/').unwrap_or((path, ""));
-    let bucket = authorise(app, bucket, &parts.headers).await?;
+    let by_admin = parts.headers.contains_key(ADMIN);
+    let bucket = if by_admin {
+        authorise_admin(app, bucket, parts).await?
+    } else {
+        authorise(app, bucket, &parts.headers).await?
+    };
     let target = target(rest).ok_or_else(|| {
         text(
             StatusCode::BAD_REQUEST,
             "Objects are config, or data, keys, locks, snapshots or index and a name of 64 hexadecimal digits",
         )
     })?;
+    if by_admin && parts.method == Method::GET && matches!(target, Target::Object(Object::Named(..))) {
+        return Err(text(
+            StatusCode::FORBIDDEN,
+            "Objects are read with the bucket's key",
+        ));
+    }
     Ok((bucket, target))
+}
+
+/// Checks an administrator, who has to be one of the top level: they are who could delete the whole bucket.
+async fn authorise_admin(app: &App, bucket: &str, parts: &Parts) -> Result<StoredBucket, Response> {
+    let field = |name: &str| {
+        let value = parts.headers.get(format!("x-comet-admin-{name}"));
+        value
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_string()
+    };
+    let fields = ["username", "authtype", "password", "sessionkey", "totp"].map(field);
+    let (Some(ConnectInfo(peer)), Some(scheme)) = (
+        parts.extensions.get::<ConnectInfo<SocketAddr>>(),
+        parts.extensions.get::<Scheme>(),
+    ) else {
+        return Err(text(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"));
+    };
+    let origin = crate::http::origin(app, *peer, &parts.headers, parts.uri.path(), *scheme);
+    match crate::auth::authenticate_fields(app, &fields, &origin).await {
+        Ok(Principal::Admin(admin)) if admin.organization.is_empty() => {}
+        Ok(_) => {
+            return Err(text(
+                StatusCode::FORBIDDEN,
+                "Only for administrators of the top level",
+            ));
+        }
+        Err(e) if e.status == 429 => {
+            return Err(text(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many failed log-ins; try later",
+            ));
+        }
+        Err(_) => return Err(unauthorised()),
+    }
+    let missing = || text(StatusCode::NOT_FOUND, "There is no such bucket");
+    let id = BucketId::parse(bucket).ok_or_else(missing)?;
+    app.store.bucket(&Scope::All, &id).await.map_err(|e| match e {
+        StoreError::NotFound => missing(),
+        e => {
+            tracing::error!(error = %e, "a bucket could not be looked up");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
+        }
+    })
 }
 
 async fn answer(app: &App, bucket: &StoredBucket, target: Target, parts: &Parts, body: Body) -> Response {
@@ -77,16 +140,11 @@ async fn answer(app: &App, bucket: &StoredBucket, target: Target, parts: &Parts,
 
 /// Reads a path below a bucket as it was sent: an escaped character is in no valid name.
 fn target(path: &str) -> Option<Target> {
-    match path.split_once('/') {
-        None if path.is_empty() => Some(Target::Repository),
-        None if path == "config" => Some(Target::Object(Object::Config)),
-        None => Kind::parse(path).map(Target::List),
-        Some((kind, "")) => Kind::parse(kind).map(Target::List),
-        Some((kind, name)) => Some(Target::Object(Object::Named(
-            Kind::parse(kind)?,
-            ObjectName::parse(name)?,
-        ))),
+    if path.is_empty() {
+        return Some(Target::Repository);
     }
+    let list = Kind::parse(path.strip_suffix('/').unwrap_or(path)).map(Target::List);
+    list.or_else(|| Object::parse(path).map(Target::Object))
 }
 
 /// Checks id and key. A bucket that does not exist looks like a wrong key.
@@ -255,9 +313,11 @@ async fn one(
             }
             let to_trash = bucket.rules.trash_days > 0 && !is_lock;
             let there = folder.clone();
-            match blocking(move || there.delete(&object, to_trash, now())).await {
+            let deleted = object.clone();
+            match blocking(move || there.delete(&deleted, to_trash, now())).await {
                 Ok(size) => {
                     app.buckets.count(id, -i64::try_from(size).unwrap_or(i64::MAX));
+                    app.replication.object_changed(id, &object, 0);
                     text(StatusCode::OK, "")
                 }
                 Err(e) => not_read(folder, id, &e).await,

@@ -163,6 +163,7 @@ async fn undelete(app: Arc<App>, admin: Admin, call: Call<Undelete>) -> ApiResul
     let (objects, bytes) = brought.map_err(|e| disk_error(&e))?;
     app.buckets
         .count(&bucket.id, i64::try_from(bytes).unwrap_or(i64::MAX));
+    app.replication.bucket_changed(&bucket.id);
     tracing::info!(bucket = %bucket.id, actor = admin.name, objects, bytes, "deleted objects were brought back");
     Ok(Own(Restored { objects, bytes }))
 }

@@ -106,6 +106,7 @@ pub(super) async fn receive(
     match take(&folder, name, &object, (length, room), &mut body).await {
         Ok(size) => {
             app.buckets.count(id, i64::try_from(size).unwrap_or(i64::MAX));
+            app.replication.object_changed(id, &object, size);
             Ok(())
         }
         Err(Refusal::Disk(e)) => {

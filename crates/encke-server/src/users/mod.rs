@@ -4,10 +4,12 @@ mod devices;
 mod items;
 mod passwords;
 mod quotas;
+mod replica;
 mod rules;
 mod totp;
 
 pub(crate) use quotas::left as quota_left;
+pub(crate) use replica::{Secrets, put_copy};
 pub(crate) use rules::check_retention;
 
 use crate::app::{App, store_error};

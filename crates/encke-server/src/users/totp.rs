@@ -2,7 +2,7 @@
 
 use super::{change_within, profile_of};
 use crate::app::{App, store_error};
-use crate::auth::{Admin, User, new_secret, qr_data_uri, secret_url, verify_code};
+use crate::auth::{Admin, User, new_secret, qr_data_uri, secret_url, totp_account_of_user, verify_code};
 use crate::table::{Call, Doc, Envelope, Route, done};
 use encke_api::account_keys::ENCRYPTIONMETHOD_ENCKE;
 use encke_api::types::{TotpRegeneratedResponse, UserProfileConfig};
@@ -35,10 +35,6 @@ params! {
     }
 }
 
-fn account_of(name: &str) -> String {
-    format!("user/{name}")
-}
-
 async fn disable(app: Arc<App>, admin: Admin, call: Call<Disable>) -> ApiResult<Envelope> {
     let user = call.params.TargetUser;
     change_within(&app, &admin.scope(), &admin.name, &user, None, |profile| {
@@ -57,7 +53,8 @@ async fn regenerate(
     user: User,
     call: Call<Regenerate>,
 ) -> ApiResult<Doc<TotpRegeneratedResponse>> {
-    let (wrapped, secret) = new_secret(&app, &account_of(&user.name)).map_err(|_| ApiError::internal())?;
+    let (wrapped, secret) =
+        new_secret(&app, &totp_account_of_user(&user.name)).map_err(|_| ApiError::internal())?;
     let hash = call.params.ProfileHash;
     let stored = change_within(
         &app,
@@ -94,7 +91,7 @@ async fn validate(app: Arc<App>, user: User, call: Call<Validate>) -> ApiResult<
     }
     if !verify_code(
         &app,
-        &account_of(&user.name),
+        &totp_account_of_user(&user.name),
         &profile.totp_key,
         &call.params.TOTPCode,
     ) {

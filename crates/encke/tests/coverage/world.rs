@@ -504,6 +504,7 @@ impl World {
             "SetBucketValue" | "SetKeyHashFormat" | "SetKeyHashValue" | "ReplacementAutoVaultID" => {
                 return None;
             }
+            "RecoveryKey" | "TOTPSecret" | "RemoteServerID" => return None,
             "SelfAddress" if path.contains("webauthn") => PAGE.into(),
             "ChallengeID" => fact("challenge"),
             "Credential" => fact("credential"),

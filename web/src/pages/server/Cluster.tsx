@@ -1,24 +1,12 @@
-// Other servers: copies of this one, and who uses which bucket. What this server can not do yet is said in its own words.
-import { Alert, Group, Progress, Stack, Table, Text } from '@mantine/core';
+// Which server does what, and who uses which bucket. What this server can not do yet is said in its own words.
+import { Alert, Group, Stack, Text } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
 import { ApiError, call } from '../../api/client';
-import { configQuery, versionQuery } from '../../api/queries';
-import { Empty, Fact, Loaded, Page, Section, Tag, Time } from '../../components/parts';
+import { versionQuery } from '../../api/queries';
+import { Fact, Loaded, Page, Section, Tag } from '../../components/parts';
 import { t } from '../../i18n';
-import { bytes, count } from '../../lib/format';
-
-type Replica = {
-  Description: string;
-  RemoteServerID: string;
-  ItemsQueued: number;
-  BytesQueued: number;
-  ItemsReplicated: number;
-  ActiveWorkers: number;
-  TotalWorkers: number;
-  LastWorkerSubmitTime: number;
-};
 
 /** A call that this server may not serve: its words then, else what it answers. */
 function Served<T>({
@@ -49,52 +37,11 @@ function Served<T>({
   return <Loaded query={query}>{children}</Loaded>;
 }
 
-function Replicas({ list }: { list: Replica[] }) {
-  if (list.length === 0) return <Empty>{t('This server is copied to no other one.')}</Empty>;
-  return (
-    <div className="rows" role="region" aria-label={t('Replication')} tabIndex={0}>
-      <Table miw={560}>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>{t('Server')}</Table.Th>
-            <Table.Th ta="right">{t('Waiting')}</Table.Th>
-            <Table.Th ta="right">{t('Done')}</Table.Th>
-            <Table.Th>{t('Workers')}</Table.Th>
-            <Table.Th>{t('Last')}</Table.Th>
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {list.map((r) => (
-            <Table.Tr key={r.RemoteServerID}>
-              <Table.Td>{r.Description || r.RemoteServerID}</Table.Td>
-              <Table.Td ta="right">
-                {count(r.ItemsQueued)} · {bytes(r.BytesQueued)}
-              </Table.Td>
-              <Table.Td ta="right">{count(r.ItemsReplicated)}</Table.Td>
-              <Table.Td>
-                <Progress
-                  value={(100 * r.ActiveWorkers) / Math.max(1, r.TotalWorkers)}
-                  aria-label={t('Workers')}
-                />
-              </Table.Td>
-              <Table.Td>
-                <Time unix={r.LastWorkerSubmitTime} />
-              </Table.Td>
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
-    </div>
-  );
-}
-
 export function Cluster() {
   const version = useQuery(versionQuery());
-  const config = useQuery(configQuery());
   const role = (on: boolean) => (on ? <Tag tone="good">{t('On')}</Tag> : <Tag tone="quiet">{t('Off')}</Tag>);
-  const targets = config.data?.AuthenticationRole.ReplicateTo ?? [];
   return (
-    <Page title={t('Replication and cluster')}>
+    <Page title={t('Cluster')}>
       <Section
         title={t('This server')}
         help={
@@ -112,27 +59,9 @@ export function Cluster() {
               <Fact label={t('Accounts and jobs')}>{role(v.AuthenticationRole)}</Fact>
               <Fact label={t('Storage Role')}>{role(v.StorageRole)}</Fact>
               <Fact label={t('Constellation Role')}>{role(v.ConstellationRole)}</Fact>
-              <Fact label={t('Configured replicas')}>{count(targets.length)}</Fact>
             </Group>
           )}
         </Loaded>
-      </Section>
-      <Section title={t('Replication')} help={t('Copies accounts and buckets to another server.')}>
-        <Served<Replica[]>
-          path="/api/v1/admin/replication/state"
-          instead={
-            <>
-              {t(
-                'Several servers can share one PostgreSQL database; and the server can copy itself on a schedule:',
-              )}{' '}
-              <Link to="/settings" search={{ tab: 'copies' }}>
-                {t('Self-backup')}
-              </Link>
-            </>
-          }
-        >
-          {(list) => <Replicas list={list} />}
-        </Served>
       </Section>
       <Section title={t('Cluster')} help={t('Watches which buckets are used by whom, over all servers.')}>
         <Served<object>
