@@ -47,8 +47,31 @@ impl Role {
 pub enum Support {
     /// Complete.
     Supported,
-    /// Answers 501 with this reason.
+    /// Answers 501 with this reason, until somebody builds it.
+    NotYet(&'static str),
+    /// Answers 501 with this reason, which will not change.
     Unsupported(&'static str),
+}
+
+impl Support {
+    /// The word in the reference.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Support::Supported => "supported",
+            Support::NotYet(_) => "not yet",
+            Support::Unsupported(_) => "unsupported",
+        }
+    }
+
+    /// Why a call answers 501; nothing for one that works.
+    #[must_use]
+    pub fn refusal(self) -> Option<&'static str> {
+        match self {
+            Support::Supported => None,
+            Support::NotYet(why) | Support::Unsupported(why) => Some(why),
+        }
+    }
 }
 
 /// One endpoint as router, reference and tests see it.

@@ -509,8 +509,8 @@ impl Route {
         self
     }
 
-    pub(crate) fn mark_unsupported(mut self, reason: &'static str) -> Self {
-        self.endpoint.support = Support::Unsupported(reason);
+    pub(crate) fn support(mut self, support: Support) -> Self {
+        self.endpoint.support = support;
         self
     }
 

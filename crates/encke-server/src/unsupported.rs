@@ -1,9 +1,10 @@
-//! Published endpoints that this server does not serve yet: each checks the caller, then answers 501 with a reason,
-//! and stands in the reference as unsupported. Never a pretended success (DESIGN D1).
+//! Published endpoints that this server does not serve: each checks the caller, then answers 501 with a reason, and
+//! stands in the reference as not yet there or as unsupported. Never a pretended success (DESIGN D1).
 
 use crate::app::App;
 use crate::auth::{Admin, Principal, User};
 use crate::table::{Call, CallerKind, Envelope, Nobody, Route};
+use encke_api::endpoint::Support::{self, NotYet, Unsupported};
 use encke_api::form::NoParams;
 use encke_api::{ApiError, ApiResult};
 use serde_json::Value;
@@ -13,47 +14,56 @@ use std::sync::Arc;
 /// Why the calls for keys of the first generation are missing.
 pub(crate) const U2F: &str = "U2F was replaced by WebAuthn in protocol 21.12; register the key by account/webauthn/request-registration-challenge";
 
-/// Why a capability is missing.
-fn reason(area: &str, path: &str) -> &'static str {
+/// Why a capability is missing: for good, or as long as nobody built it.
+fn reason(area: &str, path: &str) -> Support {
     if path.contains("/u2f/") {
-        return U2F;
+        return Unsupported(U2F);
     }
     if path == "/api/v1/admin/convert-storage-role" {
-        return "the Storage Role keeps its buckets on its own disk, so there is no S3 service behind them to convert a vault to";
+        return Unsupported(
+            "the Storage Role keeps its buckets on its own disk, so there is no S3 service behind them to convert a vault to",
+        );
     }
-    const DEVICE: [(&str, &str); 6] = [
-        ("office", "Microsoft 365 is not backed up"),
-        ("email-preview", "mailboxes are not backed up"),
-        ("vmware", "virtual machines of VMware are not backed up yet"),
+    const DEVICE: [(&str, Support); 6] = [
+        ("office", NotYet("Microsoft 365 is not backed up yet")),
+        ("email-preview", NotYet("mailboxes are not backed up yet")),
+        (
+            "vmware",
+            NotYet("virtual machines of VMware are not backed up yet"),
+        ),
         (
             "import",
-            "there is no other product on Linux that settings could be imported from",
+            Unsupported("there is no other product on Linux that settings could be imported from"),
         ),
         (
             "smb-auth",
-            "Windows share log-ins exist on Windows devices alone; a Linux device mounts shares itself",
+            Unsupported(
+                "Windows share log-ins exist on Windows devices alone; a Linux device mounts shares itself",
+            ),
         ),
         (
             "update-software",
-            "devices do not update themselves yet; the system's package tools or a new installation do",
+            NotYet(
+                "devices do not update themselves yet; the system's package tools or a new installation do",
+            ),
         ),
     ];
     const WINDOWS: [&str; 4] = ["exchange-edb", "hyperv", "mssql", "vss-aaw"];
     if path.contains("/dispatcher/") {
         if WINDOWS.iter().any(|w| path.ends_with(w)) {
-            return "this exists on Windows devices alone, and devices of this server run Linux";
+            return Unsupported("this exists on Windows devices alone, and devices of this server run Linux");
         }
         if let Some((_, why)) = DEVICE.iter().find(|(part, _)| path.contains(part)) {
-            return why;
+            return *why;
         }
     }
-    match area {
+    NotYet(match area {
         "branding_builds" => "branded client builds are not available yet",
         "constellation" => "the Constellation Role is not available yet",
         "psa" => "PSA systems are not connected yet",
         "update_campaigns" => "devices can not update themselves yet",
         _ => "this call is not available yet",
-    }
+    })
 }
 
 /// The permission flags that guard a call once it is served (reference, section 4.4), so that nobody learns more from a
@@ -71,7 +81,8 @@ fn guarded(route: Route, path: &str) -> Route {
     }
 }
 
-fn route<C: CallerKind + 'static>(name: &'static str, path: &'static str, why: &'static str) -> Route {
+fn route<C: CallerKind + 'static>(name: &'static str, path: &'static str, support: Support) -> Route {
+    let why = support.refusal().unwrap_or_default();
     Route::new(
         name,
         path,
@@ -80,7 +91,7 @@ fn route<C: CallerKind + 'static>(name: &'static str, path: &'static str, why: &
             ApiResult::<Envelope>::Err(ApiError::unsupported(why))
         },
     )
-    .mark_unsupported(why)
+    .support(support)
 }
 
 /// Every published endpoint that is not declared by a capability.
@@ -99,14 +110,14 @@ pub fn routes(declared: &[Route]) -> Vec<Route> {
         if known.contains(path.as_str()) {
             continue;
         }
-        let why = reason(&text("area"), &path);
+        let support = reason(&text("area"), &path);
         // Lives as long as the program, like the declared ones.
         let (name, path): (&'static str, &'static str) = (text("name").leak(), path.leak());
         let route = match text("auth").as_str() {
-            "admin" => route::<Admin>(name, path, why),
-            "user" => route::<User>(name, path, why),
-            "admin_or_user" => route::<Principal>(name, path, why),
-            _ => route::<Nobody>(name, path, why),
+            "admin" => route::<Admin>(name, path, support),
+            "user" => route::<User>(name, path, support),
+            "admin_or_user" => route::<Principal>(name, path, support),
+            _ => route::<Nobody>(name, path, support),
         };
         let mut route = guarded(route, path).responds(e["response"]["type"].as_str().unwrap_or_default());
         if e["admin_only_toplevel"] == Value::Bool(true) {

@@ -4,7 +4,6 @@
 
 mod support;
 
-use encke_api::endpoint::Support;
 use encke_server::table::Table;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -140,12 +139,9 @@ fn the_openapi_document_is_whole() {
     for e in table().endpoints() {
         let operation = &document["paths"][e.path][e.method.to_ascii_lowercase()];
         assert_eq!(operation["operationId"], e.name);
-        let support = if e.support == Support::Supported {
-            "supported"
-        } else {
-            "unsupported"
-        };
-        assert_eq!(operation["x-encke-support"], support, "{}", e.name);
+        assert_eq!(operation["x-encke-support"], e.support.word(), "{}", e.name);
+        let reason = e.support.refusal().map_or(Value::Null, Value::from);
+        assert_eq!(operation["x-encke-reason"], reason, "{}", e.name);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The reference as Markdown files.
 
-use super::spec::{Spec, by_area, caller_words};
+use super::spec::{Spec, by_area, caller_words, coverage_words};
 use crate::table::Table;
 use encke_api::endpoint::{Endpoint, Support};
 use serde_json::Value;
@@ -26,8 +26,11 @@ fn endpoint(e: &Endpoint, spec: &Spec, out: &mut String) {
         Support::Supported => {
             let _ = writeln!(out, "{}\n", e.summary);
         }
-        Support::Unsupported(why) => {
+        Support::NotYet(why) => {
             let _ = writeln!(out, "**Not supported yet:** {why}.\n");
+        }
+        Support::Unsupported(why) => {
+            let _ = writeln!(out, "**Unsupported:** {why}.\n");
         }
     }
     let roles: Vec<&str> = e.roles.iter().map(|r| r.word()).collect();
@@ -133,21 +136,16 @@ fn coverage(table: &Table, spec: &Spec) -> String {
         .endpoints()
         .filter(|e| spec.endpoints.contains_key(e.path))
         .collect();
-    let supported = published
-        .iter()
-        .filter(|e| e.support == Support::Supported)
-        .count();
     let mut out = format!(
-        "# Coverage\n\nOf the {} published endpoints {supported} are supported. The others check the caller and then \
-         answer an envelope of status 501 with the reason given here.\n\n| endpoint | |\n| --- | --- |\n",
-        published.len()
+        "# Coverage\n\n{}\n\n| endpoint | |\n| --- | --- |\n",
+        coverage_words(published.iter().copied())
     );
     for e in published {
-        let state = match e.support {
-            Support::Supported => "supported".to_string(),
-            Support::Unsupported(why) => format!("not yet: {why}"),
-        };
-        let _ = writeln!(out, "| `{}` | {state} |", e.path);
+        let why = e
+            .support
+            .refusal()
+            .map_or(String::new(), |why| format!(": {why}"));
+        let _ = writeln!(out, "| `{}` | {}{why} |", e.path, e.support.word());
     }
     out
 }

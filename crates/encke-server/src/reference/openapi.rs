@@ -2,7 +2,7 @@
 
 use super::spec::{ShownParam, Spec};
 use crate::table::Table;
-use encke_api::endpoint::{Caller, Endpoint, Support};
+use encke_api::endpoint::{Caller, Endpoint};
 use serde_json::{Map, Value, json};
 
 /// A type of the specification's type language as a JSON schema.
@@ -118,12 +118,9 @@ fn operation(endpoint: &Endpoint, spec: &Spec) -> Value {
     if endpoint.method == "POST" {
         out["requestBody"] = request(endpoint, &spec.params(endpoint));
     }
-    match endpoint.support {
-        Support::Supported => out["x-encke-support"] = json!("supported"),
-        Support::Unsupported(why) => {
-            out["x-encke-support"] = json!("unsupported");
-            out["x-encke-reason"] = json!(why);
-        }
+    out["x-encke-support"] = json!(endpoint.support.word());
+    if let Some(why) = endpoint.support.refusal() {
+        out["x-encke-reason"] = json!(why);
     }
     out
 }

@@ -1,6 +1,6 @@
 //! The reference at `/docs`: pages made once from the same data, and a search that needs no server.
 
-use super::spec::{Spec, by_area, caller_words};
+use super::spec::{Spec, by_area, caller_words, coverage_words};
 use super::{markdown, openapi};
 use crate::app::App;
 use crate::table::Table;
@@ -90,7 +90,8 @@ fn type_link(kind: &str, spec: &Spec) -> String {
 fn badge(e: &Endpoint) -> &'static str {
     match e.support {
         Support::Supported => "<span class=\"yes\">supported</span>",
-        Support::Unsupported(_) => "<span class=\"no\">not yet</span>",
+        Support::NotYet(_) => "<span class=\"no\">not yet</span>",
+        Support::Unsupported(_) => "<span class=\"no\">unsupported</span>",
     }
 }
 
@@ -102,11 +103,11 @@ fn endpoint_page(e: &Endpoint, spec: &Spec) -> String {
         e.method,
         e.path
     );
-    match e.support {
-        Support::Supported => {
+    match e.support.refusal() {
+        None => {
             let _ = write!(out, "<p>{}</p>", escape(e.summary));
         }
-        Support::Unsupported(why) => {
+        Some(why) => {
             let _ = write!(out, "<p>Answers status 501: {}.</p>", escape(why));
         }
     }
@@ -317,15 +318,7 @@ fn build(table: &Table) -> Pages {
         String::from("<h1>Coverage</h1>"),
     );
     let published = table.endpoints().filter(|e| spec.endpoints.contains_key(e.path));
-    let (mut all, mut supported) = (0, 0);
-    for e in published {
-        all += 1;
-        supported += i32::from(e.support == Support::Supported);
-    }
-    let _ = write!(
-        coverage,
-        "<p>{supported} of the {all} published endpoints are supported.</p><table>"
-    );
+    let _ = write!(coverage, "<p>{}</p><table>", coverage_words(published));
     let mut search = Vec::new();
     for (area, endpoints) in by_area(table, &spec) {
         let _ = write!(list, "<h2>{}</h2><table>", escape(&area.replace('_', " ")));
@@ -337,10 +330,7 @@ fn build(table: &Table) -> Pages {
                 e.path,
                 badge(e)
             );
-            let why = match e.support {
-                Support::Supported => "",
-                Support::Unsupported(why) => why,
-            };
+            let why = e.support.refusal().unwrap_or_default();
             let _ = write!(
                 coverage,
                 "<tr><td>{link}</td><td>{}</td><td>{}</td></tr>",

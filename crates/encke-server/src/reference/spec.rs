@@ -122,3 +122,21 @@ pub(super) fn caller_words(endpoint: &Endpoint) -> String {
         who.to_string()
     }
 }
+
+/// How many of these endpoints work, in words.
+pub(super) fn coverage_words<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> String {
+    let mut counts = [0; 3];
+    for endpoint in endpoints {
+        counts[match endpoint.support {
+            Support::Supported => 0,
+            Support::NotYet(_) => 1,
+            Support::Unsupported(_) => 2,
+        }] += 1;
+    }
+    let [supported, later, never] = counts;
+    format!(
+        "Of the {} published endpoints {supported} are supported, {later} not yet, and {never} will not be. Those check \
+         the caller and then answer an envelope of status 501 with the reason given here.",
+        supported + later + never
+    )
+}

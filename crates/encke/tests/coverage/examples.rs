@@ -191,10 +191,13 @@ impl Hide {
                 let limit = if is_map { SHOWN } else { items.len() };
                 let mut out = Map::new();
                 for (k, v) in items.iter().take(limit) {
-                    let shown = if ["DeviceTimezone", "Platform", "Hostname"].contains(&k.as_str()) {
-                        json!("…")
-                    } else {
-                        self.value("", v)
+                    let shown = match (k.as_str(), v) {
+                        ("DeviceTimezone" | "Platform" | "Hostname" | "SSHUsername" | "SSHPrivateKey", _) => {
+                            json!("…")
+                        }
+                        ("SMTPPort", _) => json!(587),
+                        ("Port", Value::String(_)) => json!("3306"),
+                        _ => self.value("", v),
                     };
                     out.insert(self.text(k), shown);
                 }
