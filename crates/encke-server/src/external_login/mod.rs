@@ -169,8 +169,12 @@ pub(crate) async fn confirms(app: &App, admin: &AllowedAdminUser, password: &str
 
 /// The administrator whom a directory of this organization knows by this name and password, made at the first time.
 ///
+/// While a directory can not be asked, only somebody whom it let in before is told so. Any other name is as unknown as
+/// it would be without the directory: a client with a wrong name must not be told to try again, and nobody learns from
+/// the outage which names this server has.
+///
 /// # Errors
-/// 503 when none that could know can be asked; 403 when the name is another administrator's.
+/// 503 when a directory that this name came from can not be asked; 403 when the name is another administrator's.
 pub(crate) async fn by_directory(
     app: &App,
     organization: &str,
@@ -183,10 +187,18 @@ pub(crate) async fn by_directory(
         match ask_directory(app, id, source, name, password).await {
             Ok(Some(admin)) => return Ok(Some(admin)),
             Ok(None) => {}
+            Err(e) if e.status == 503 && !has_come(&config, id, name) => {}
             Err(e) => failed = Some(e),
         }
     }
     failed.map_or(Ok(None), Err)
+}
+
+/// Whether somebody of this name, however written, came from a source before.
+fn has_come(config: &ServerConfigOptions, source: &str, name: &str) -> bool {
+    let name = name.trim().to_lowercase();
+    let mut admins = config.admin_users.iter();
+    admins.any(|a| a.external_authentication_source == source && a.username.to_lowercase() == name)
 }
 
 async fn ask_directory(
