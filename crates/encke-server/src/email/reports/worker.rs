@@ -8,8 +8,8 @@ use encke_api::constants::{
     EMAIL_WORKER_STATE_CALCULATING, EMAIL_WORKER_STATE_WAITING, SEVT_ACCOUNT_NEW, SEVT_ACCOUNT_UPDATED,
     SEVT_JOB_COMPLETED, SEVT_POLICY_NEW, SEVT_POLICY_UPDATED, SEVT_SERVER_UPDATED, SEVT_TENANT_UPDATED,
 };
-use encke_api::schedule::next_run;
-use encke_api::types::{BackupJobDetail, StreamableEvent};
+use encke_api::schedule::{delay, longest_delay, next_run};
+use encke_api::types::{BackupJobDetail, ScheduleConfig, StreamableEvent};
 use encke_api::{ApiError, ApiResult};
 use encke_store::{JobFilter, NewMail, Scope, StoreError, StoredEvent, is_running, note_duty};
 use serde_json::Value;
@@ -30,6 +30,8 @@ const LOG_TIME: i64 = 2;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Changes within this time are taken over together.
 const TOGETHER: Duration = Duration::from_millis(300);
+/// Most runs of a schedule that are looked through at once.
+const MAX_RUNS: usize = 20_000;
 /// Wait after a failure of the store.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -254,23 +256,54 @@ async fn refresh(app: &App, known: &mut Known) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The newest time that one of a report's schedules was due after one time and until another.
+/// A report's runs by a schedule that may be due after a time: when each would be by the schedule alone, in order, and
+/// when it is with its random delay.
+fn runs(
+    subscription: &Subscription,
+    schedule: &ScheduleConfig,
+    after: i64,
+) -> impl Iterator<Item = (i64, i64)> {
+    let longest = longest_delay(schedule, &[]);
+    let who = if longest > 0 {
+        fingerprint(subscription)
+    } else {
+        String::new()
+    };
+    // One that was to be earlier may have been put off until now.
+    let mut at = after - longest;
+    let runs = std::iter::from_fn(move || {
+        at = next_run(schedule, &subscription.zone, at).ok()??;
+        Some((at, at + delay(&who, at, longest)))
+    });
+    runs.take(MAX_RUNS)
+}
+
+/// The newest time that one of a report's schedules was due after one time and until another: of those that were due
+/// while no server ran, the last one is made.
 fn due(subscription: &Subscription, after: i64, until: i64) -> Option<i64> {
-    let mut newest = None;
+    let schedules = subscription.config.summary_frequency.iter();
+    let times = schedules.flat_map(|s| runs(subscription, s, after).take_while(|(run, _)| *run <= until));
+    times
+        .map(|(_, time)| time)
+        .filter(|time| (after + 1..=until).contains(time))
+        .max()
+}
+
+/// When one of a report's schedules is due next after a time.
+fn next_due(subscription: &Subscription, after: i64) -> Option<i64> {
+    let mut first: Option<i64> = None;
     for schedule in &subscription.config.summary_frequency {
-        let mut at = after;
-        // Of those that were due while no server ran, the last one is made.
-        for _ in 0..10_000 {
-            match next_run(schedule, &subscription.zone, at) {
-                Ok(Some(time)) if time <= until => at = time,
-                _ => break,
+        for (run, time) in runs(subscription, schedule, after) {
+            // Later ones can only be later still.
+            if first.is_some_and(|f| run >= f) {
+                break;
+            }
+            if time > after {
+                first = Some(first.map_or(time, |f| f.min(time)));
             }
         }
-        if at > after {
-            newest = newest.max(Some(at));
-        }
     }
-    newest
+    first
 }
 
 /// Makes what is due. The next time (Unix seconds) that something will be.
@@ -315,11 +348,7 @@ async fn look(app: &Arc<App>, known: &mut Known) -> ApiResult<Option<i64>> {
     worker.last_duration = i64::try_from(began.elapsed().as_nanos()).unwrap_or(i64::MAX);
     worker.last_sent = sent;
     drop(worker);
-    let next = |s: &Subscription| {
-        let all = s.config.summary_frequency.iter();
-        all.filter_map(|f| next_run(f, &s.zone, until).ok()?).min()
-    };
-    Ok(subscriptions.iter().filter_map(next).min())
+    Ok(subscriptions.iter().filter_map(|s| next_due(s, until)).min())
 }
 
 /// Writes a scheduled report. The same one again is not sent again, so what a crash cut short is simply done anew.
@@ -332,4 +361,72 @@ async fn scheduled(app: &App, subscription: &Subscription, time: i64) -> ApiResu
     };
     let written = app.store.write(move |tx| enqueue_in(tx, &mail)).await;
     written.map(drop).map_err(store_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use encke_api::constants::SCHEDULE_FREQUENCY_PERIODIC;
+    use jiff::tz::TimeZone;
+
+    fn subscription(address: &str, random_delay_secs: u64) -> Subscription {
+        let schedule = ScheduleConfig {
+            frequency_type: SCHEDULE_FREQUENCY_PERIODIC,
+            seconds_past: 100,
+            random_delay_secs,
+            ..Default::default()
+        };
+        Subscription {
+            account: None,
+            organization: String::new(),
+            config: encke_api::types::EmailReportConfig {
+                summary_frequency: vec![schedule],
+                ..Default::default()
+            },
+            recipients: vec![address.into()],
+            language: encke_api::messages::Language::accepted(""),
+            zone: TimeZone::UTC,
+        }
+    }
+
+    /// Every time that is due, as a server finds them that looks when it said it would.
+    fn followed(s: &Subscription, mut now: i64, count: usize) -> Vec<i64> {
+        let mut times = Vec::new();
+        while times.len() < count {
+            let next = next_due(s, now).unwrap();
+            assert_eq!(due(s, now, next), Some(next));
+            assert_eq!(due(s, now, next - 1), None, "nothing is due before");
+            times.push(next);
+            now = next;
+        }
+        times
+    }
+
+    #[test]
+    fn a_random_delay_puts_off_each_report_by_its_own() {
+        let plain = followed(&subscription("a@x.org", 0), 1_000_000, 5);
+        assert_eq!(plain, [1_000_100, 1_000_200, 1_000_300, 1_000_400, 1_000_500]);
+        let delayed = followed(&subscription("a@x.org", 60), 1_000_000, 50);
+        for (n, time) in (0i64..).zip(&delayed) {
+            let run = 1_000_000 + n * 100;
+            let late = time - run;
+            // The first of them may be the one that was to be before.
+            assert!((0..=160).contains(&late), "{n}: {late}");
+        }
+        let late: HashSet<i64> = delayed.iter().map(|t| t % 100).collect();
+        assert!(late.len() > 10, "{late:?}");
+        let others = followed(&subscription("b@x.org", 60), 1_000_000, 50);
+        assert_ne!(delayed, others);
+        assert_eq!(delayed, followed(&subscription("a@x.org", 60), 1_000_000, 50));
+    }
+
+    #[test]
+    fn delays_longer_than_the_period_lose_no_report_and_end_the_search() {
+        let s = subscription("a@x.org", 18_000);
+        let times = followed(&s, 1_000_000, 200);
+        assert!(times.is_sorted_by(|a, b| a < b));
+        let (first, last) = (1_000_000, times[199]);
+        assert_eq!(due(&s, first, last), Some(last));
+        assert_eq!(due(&s, first, first), None);
+    }
 }
