@@ -2,7 +2,6 @@
 //! secret that comes back as it was shown stays as it is.
 
 use crate::admins::OBSCURED;
-use crate::app::App;
 use encke_api::account_keys::WrappingKey;
 use encke_api::{ApiError, ApiResult};
 use std::collections::BTreeMap;
@@ -23,15 +22,29 @@ fn place<T: Confidential>(id: &str, name: &str) -> String {
     format!("{}/{id}/{name}", T::PLACE)
 }
 
-/// A document as it leaves the server.
-pub(crate) fn obscured<T: Confidential>(document: &T) -> T {
-    let mut shown = document.clone();
-    shown.each_secret(&mut |_, secret| {
+/// Makes a document ready to leave the server.
+pub(crate) fn hide<T: Confidential>(document: &mut T) {
+    document.each_secret(&mut |_, secret| {
         if !secret.is_empty() {
             *secret = OBSCURED.into();
         }
     });
+}
+
+/// A document as it leaves the server.
+pub(crate) fn obscured<T: Confidential>(document: &T) -> T {
+    let mut shown = document.clone();
+    hide(&mut shown);
     shown
+}
+
+/// What a message calls a document. Some have no other name than what they are.
+fn called<T: Confidential>(id: &str) -> String {
+    if id.is_empty() {
+        format!("The {}", T::NAME)
+    } else {
+        format!("The {} '{id}'", T::NAME)
+    }
 }
 
 /// Makes a document that somebody wrote ready to be kept in place of `present`: puts back the secrets that were shown
@@ -58,8 +71,8 @@ pub(crate) fn adopt<T: Confidential>(
         if secret == OBSCURED {
             let Some(kept) = kept.filter(|_| same_place) else {
                 result = Err(ApiError::bad_request(format!(
-                    "The {} '{id}' is new or points elsewhere now: give {name} again",
-                    T::NAME
+                    "{} is new or points elsewhere now: give {name} again",
+                    called::<T>(id)
                 )));
                 return;
             };
@@ -103,59 +116,4 @@ pub(crate) fn opened<T: Confidential>(key: &WrappingKey, id: &str, document: &T)
         }
     });
     result.map(|()| open)
-}
-
-/// Makes a secret ready to leave the server.
-pub(crate) fn hide(secret: &mut String) {
-    if !secret.is_empty() {
-        *secret = OBSCURED.into();
-    }
-}
-
-/// Makes a secret that somebody wrote ready to be kept. `present` is the stored one, if it may stay; `name` is what
-/// people know it by.
-///
-/// # Errors
-/// 400 for an obscured secret that is not known.
-pub(crate) fn adopt_one(
-    app: &App,
-    place: &str,
-    secret: &mut String,
-    present: Option<&str>,
-    name: &str,
-) -> ApiResult<()> {
-    let present = present.filter(|p| !p.is_empty());
-    if secret.is_empty() || (present == Some(secret) && WrappingKey::is_wrapped(secret)) {
-        return Ok(());
-    }
-    if secret == OBSCURED {
-        let known = present.ok_or_else(|| {
-            ApiError::bad_request(format!("{name} is not known for these settings: give it again"))
-        })?;
-        *secret = known.to_string();
-    }
-    if !WrappingKey::is_wrapped(secret) || present != Some(secret) {
-        let wrapped = app.server_key.wrap(place, secret.as_bytes());
-        *secret = wrapped.map_err(|_| ApiError::internal())?;
-    }
-    Ok(())
-}
-
-/// A kept secret in clear, to be used at once.
-///
-/// # Errors
-/// 500 if it was wrapped with another server's key.
-pub(crate) fn open_one(app: &App, place: &str, secret: &str, name: &str) -> ApiResult<String> {
-    // Written into the document by hand.
-    if !WrappingKey::is_wrapped(secret) {
-        return Ok(secret.to_string());
-    }
-    let clear = app.server_key.unwrap_secret(place, secret);
-    clear.ok().and_then(|c| String::from_utf8(c).ok()).ok_or_else(|| {
-        tracing::error!(place, "a secret of the configuration can not be opened");
-        ApiError::new(
-            500,
-            format!("{name} can not be opened with this server's key; set it again"),
-        )
-    })
 }

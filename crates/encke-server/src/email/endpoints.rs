@@ -3,6 +3,7 @@
 use super::{Mail, enqueue, is_address, settings, smtp};
 use crate::app::{App, now, store_error};
 use crate::auth::Admin;
+use crate::secrets;
 use crate::table::{Call, Doc, Envelope, Own, Route, done};
 use encke_api::endpoint::Role;
 use encke_api::form::{Json, NoParams};
@@ -102,7 +103,7 @@ fn own(config: &ServerConfigOptions, organization: &str) -> EmailOptions {
 
 async fn get(app: Arc<App>, admin: Admin, _: Call<NoParams>) -> ApiResult<Doc<EmailOptions>> {
     let options = own(&app.config(), &admin.organization);
-    Ok(Doc(settings::obscured(&options)))
+    Ok(Doc(secrets::obscured(&options)))
 }
 
 async fn set(app: Arc<App>, admin: Admin, call: Call<Set>) -> ApiResult<Envelope> {

@@ -10,7 +10,7 @@ mod reports;
 mod settings;
 mod smtp;
 
-pub(crate) use settings::{adopt, hide};
+pub(crate) use settings::adopt;
 
 use crate::app::{App, now, store_error};
 use crate::table::Route;

@@ -2,7 +2,7 @@
 
 use super::is_address;
 use crate::app::App;
-use crate::secrets;
+use crate::secrets::{self, Confidential};
 use encke_api::constants::{
     EMAIL_DELIVERY_BUILTIN, EMAIL_DELIVERY_DISABLED, EMAIL_DELIVERY_INHERIT, EMAIL_DELIVERY_SMTP,
     EMAIL_DELIVERY_SMTP_SSL,
@@ -10,8 +10,6 @@ use encke_api::constants::{
 use encke_api::types::{EmailOptions, ServerConfigOptions};
 use encke_api::{ApiError, ApiResult};
 
-/// What people know the secret by.
-const PASSWORD: &str = "SMTPPassword";
 /// Why mails are not delivered without a mail server of one's own.
 const NO_MX: &str = "mails are sent through a mail server (Mode smtp or smtp-ssl); delivery straight to the recipients' servers is not available, since most networks and recipients refuse it";
 
@@ -50,8 +48,17 @@ pub(super) fn switched_off() -> ApiError {
     ApiError::bad_request("E-mail is switched off; choose a mail server in the e-mail settings first")
 }
 
-fn place(organization: &str) -> String {
-    format!("email/{organization}")
+impl Confidential for EmailOptions {
+    const NAME: &'static str = "mail server";
+    const PLACE: &'static str = "email";
+
+    fn each_secret(&mut self, visit: &mut dyn FnMut(&str, &mut String)) {
+        visit("SMTPPassword", &mut self.smtp_password);
+    }
+
+    fn addresses(&self) -> Vec<&str> {
+        vec![&self.smtp_host, &self.smtp_username]
+    }
 }
 
 fn own<'a>(config: &'a ServerConfigOptions, organization: &str) -> Option<&'a EmailOptions> {
@@ -123,7 +130,7 @@ pub(super) fn read(app: &App, owner: &str, options: &EmailOptions) -> ApiResult<
         _ => return Err(switched_off()),
     };
     check(options)?;
-    let password = secrets::open_one(app, &place(owner), &options.smtp_password, PASSWORD)?;
+    let password = secrets::opened(&app.server_key, owner, options)?.smtp_password;
     Ok(Settings {
         server: MailServer {
             host: options.smtp_host.trim().to_string(),
@@ -183,37 +190,17 @@ pub(crate) fn check(options: &EmailOptions) -> ApiResult<()> {
     Ok(())
 }
 
-/// Makes options ready to leave the server.
-pub(crate) fn hide(options: &mut EmailOptions) {
-    secrets::hide(&mut options.smtp_password);
-}
-
-/// Options as they leave the server.
-pub(super) fn obscured(options: &EmailOptions) -> EmailOptions {
-    let mut shown = options.clone();
-    hide(&mut shown);
-    shown
-}
-
-/// Makes options that somebody wrote ready to be kept in place of `present`: puts back the password where it was shown
-/// obscured, and wraps it. It stays only for the same server and user.
+/// Makes options that somebody wrote ready to be kept in place of `present`. The password stays only for the same server,
+/// port and user.
 ///
 /// # Errors
-/// 400 for an obscured password that is not known.
+/// As [`secrets::adopt`].
 pub(crate) fn adopt(
     app: &App,
     organization: &str,
     present: Option<&EmailOptions>,
     wanted: &mut EmailOptions,
 ) -> ApiResult<()> {
-    let goes_to = |o: &EmailOptions| (o.smtp_host.clone(), o.smtp_port, o.smtp_username.clone());
-    let same = present.filter(|p| goes_to(p) == goes_to(wanted));
-    let known = same.map(|p| p.smtp_password.as_str());
-    secrets::adopt_one(
-        app,
-        &place(organization),
-        &mut wanted.smtp_password,
-        known,
-        PASSWORD,
-    )
+    let same = present.filter(|p| p.smtp_port == wanted.smtp_port);
+    secrets::adopt(&app.server_key, organization, same, wanted)
 }

@@ -8,6 +8,7 @@ use crate::auth::{Admin, find_admin};
 use crate::email;
 use crate::external_login;
 use crate::replication;
+use crate::secrets;
 use crate::start::DEFAULT_LISTEN;
 use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, Route, done};
@@ -67,7 +68,7 @@ fn shown(config: &ServerConfigOptions) -> ServerConfigOptions {
     shown.listen_addresses = tls::obscured(&config.listen_addresses);
     let sources = &mut shown.external_admin_user_sources;
     *sources = external_login::obscured_all(sources);
-    email::hide(&mut shown.email);
+    secrets::hide(&mut shown.email);
     replication::hide(&mut shown);
     webhooks::hide(&mut shown.webhook_options);
     for organization in shown.organizations.values_mut() {

@@ -7,6 +7,7 @@ mod export;
 use crate::app::{App, store_error};
 use crate::auth::Admin;
 use crate::email;
+use crate::secrets;
 use crate::storage_templates;
 use crate::table::{Call, Doc, Envelope, MapOf, Route, done};
 use crate::webhooks;
@@ -115,7 +116,7 @@ pub(crate) fn check_hosts(hosts: &mut [String]) -> ApiResult<()> {
 /// Makes an organization ready to leave the server.
 pub(crate) fn hide_secrets(organization: &mut Organization) {
     organization.remote_storage = storage_templates::obscured(&organization.remote_storage);
-    email::hide(&mut organization.email);
+    secrets::hide(&mut organization.email);
     webhooks::hide(&mut organization.webhook_options);
 }
 

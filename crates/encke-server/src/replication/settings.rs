@@ -175,7 +175,7 @@ pub(crate) fn hide(config: &mut ServerConfigOptions) {
         &mut config.storage_role.replicate_to,
     ];
     for server in lists.into_iter().flatten() {
-        secrets::hide(&mut server.password);
+        secrets::hide(server);
     }
 }
 

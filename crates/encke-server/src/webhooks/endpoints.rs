@@ -1,9 +1,8 @@
 //! Which webhooks an organization has, how they fare, and the keys they sign with.
 
-use super::{Webhooks, adopt, changed, check, hide, key_place, new_key};
+use super::{Webhooks, adopt, changed, check, hide, new_key, open_key};
 use crate::app::{App, store_error};
 use crate::auth::Admin;
-use crate::secrets;
 use crate::table::{Call, Envelope, MapOf, Own, Route, done};
 use encke_api::form::{Json, NoParams};
 use encke_api::types::{ServerConfigOptions, WebhookOption};
@@ -92,9 +91,8 @@ async fn list(app: Arc<App>, admin: Admin, _: Call<NoParams>) -> ApiResult<Own<B
     let only = Some(admin.organization.as_str()).filter(|o| !o.is_empty());
     for hook in known.into_iter().filter(|k| k.organization == admin.organization) {
         let waiting = app.store.count_events_after(only, hook.told, MAX_WAITING).await;
-        let place = key_place(&hook.organization, &hook.name);
         let told = Told {
-            signing_key: secrets::open_one(&app, &place, &hook.signing_key, "The webhook's signing key")?,
+            signing_key: open_key(&app, &hook.organization, &hook.name, &hook.signing_key)?,
             waiting: waiting.map_err(store_error)?,
             last_success: hook.succeeded,
             last_failure: hook.failed,

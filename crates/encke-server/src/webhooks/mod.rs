@@ -11,7 +11,7 @@ mod post;
 pub use endpoints::routes;
 
 use crate::app::{App, store_error};
-use crate::secrets;
+use crate::secrets::{self, Confidential};
 use encke_api::constants::{STREAM_LEVEL_FULL, STREAM_LEVEL_NONE};
 use encke_api::types::{ServerConfigOptions, WebhookOption};
 use encke_api::{ApiError, ApiResult};
@@ -75,8 +75,25 @@ fn all(config: &ServerConfigOptions) -> Vec<Hook> {
         .collect()
 }
 
-fn header_place(organization: &str, name: &str, header: &str) -> String {
-    format!("webhook/{organization}/{name}/{header}")
+/// Their headers are what receivers know them by.
+impl Confidential for WebhookOption {
+    const NAME: &'static str = "webhook";
+    const PLACE: &'static str = "webhook";
+
+    fn each_secret(&mut self, visit: &mut dyn FnMut(&str, &mut String)) {
+        for (name, value) in &mut self.custom_headers {
+            visit(name, value);
+        }
+    }
+
+    fn addresses(&self) -> Vec<&str> {
+        vec![&self.url]
+    }
+}
+
+/// What the secrets of a webhook are kept under.
+fn id_of(organization: &str, name: &str) -> String {
+    format!("{organization}/{name}")
 }
 
 fn key_place(organization: &str, name: &str) -> String {
@@ -118,18 +135,15 @@ pub(crate) fn check(hooks: &Webhooks) -> ApiResult<()> {
     Ok(())
 }
 
-/// Makes webhooks ready to leave the server: their headers are what receivers know them by.
+/// Makes webhooks ready to leave the server.
 pub(crate) fn hide(hooks: &mut Webhooks) {
-    for hook in hooks.values_mut() {
-        hook.custom_headers.values_mut().for_each(secrets::hide);
-    }
+    hooks.values_mut().for_each(secrets::hide);
 }
 
-/// Makes webhooks that somebody wrote ready to be kept in place of `present`: puts back headers that were shown obscured,
-/// and wraps them. They stay only for the same address.
+/// Makes webhooks that somebody wrote ready to be kept in place of `present`.
 ///
 /// # Errors
-/// 400 for an obscured header that is not known.
+/// As [`secrets::adopt`].
 pub(crate) fn adopt(
     app: &App,
     organization: &str,
@@ -137,18 +151,8 @@ pub(crate) fn adopt(
     wanted: &mut Webhooks,
 ) -> ApiResult<()> {
     for (name, hook) in wanted {
-        let old = present.and_then(|p| p.get(name)).filter(|o| o.url == hook.url);
-        for (header, value) in &mut hook.custom_headers {
-            let known = old.and_then(|o| o.custom_headers.get(header)).map(String::as_str);
-            let what = format!("The webhook's header '{header}'");
-            secrets::adopt_one(
-                app,
-                &header_place(organization, name, header),
-                value,
-                known,
-                &what,
-            )?;
-        }
+        let old = present.and_then(|p| p.get(name));
+        secrets::adopt(&app.server_key, &id_of(organization, name), old, hook)?;
     }
     Ok(())
 }
@@ -183,6 +187,27 @@ fn new_key(app: &App, organization: &str, name: &str) -> ApiResult<String> {
         .server_key
         .wrap(&key_place(organization, name), hex::encode(bytes).as_bytes());
     wrapped.map_err(|_| ApiError::internal())
+}
+
+/// A signing key in clear.
+///
+/// # Errors
+/// 500 if it was wrapped with another server's key.
+fn open_key(app: &App, organization: &str, name: &str, wrapped: &str) -> ApiResult<String> {
+    let clear = app
+        .server_key
+        .unwrap_secret(&key_place(organization, name), wrapped);
+    clear.ok().and_then(|c| String::from_utf8(c).ok()).ok_or_else(|| {
+        tracing::error!(
+            organization,
+            name,
+            "the signing key of a webhook can not be opened"
+        );
+        ApiError::new(
+            500,
+            "The webhook's signing key can not be opened with this server's key; make a new one",
+        )
+    })
 }
 
 /// Takes over webhooks that were changed here; those of the organization `anew` start afresh.

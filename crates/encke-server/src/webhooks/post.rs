@@ -1,6 +1,6 @@
 //! One message to one address: what it carries, how it is signed, and what the answer means.
 
-use super::{Hook, header_place, key_place};
+use super::{Hook, id_of, open_key};
 use crate::app::{App, now};
 use crate::secrets;
 use encke_api::ApiResult;
@@ -89,9 +89,8 @@ impl Sender {
     /// 500 if a secret can not be opened.
     pub(super) fn new(app: &App, hook: &Hook, key: &str) -> ApiResult<Self> {
         let mut headers = HeaderMap::new();
-        for (name, value) in &hook.option.custom_headers {
-            let place = header_place(&hook.organization, &hook.name, name);
-            let value = secrets::open_one(app, &place, value, "The webhook's header")?;
+        let id = id_of(&hook.organization, &hook.name);
+        for (name, value) in secrets::opened(&app.server_key, &id, &hook.option)?.custom_headers {
             let Ok(header) = name.parse::<HeaderName>() else {
                 continue;
             };
@@ -102,8 +101,7 @@ impl Sender {
             }
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let place = key_place(&hook.organization, &hook.name);
-        let key = secrets::open_one(app, &place, key, "The webhook's signing key")?;
+        let key = open_key(app, &hook.organization, &hook.name, key)?;
         Ok(Self {
             url: hook.option.url.clone(),
             headers,
