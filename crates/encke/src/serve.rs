@@ -25,6 +25,10 @@ pub struct ServeArgs {
     /// Folder with files that administrators may watch as sources of reports; once for each.
     #[arg(long = "report-folder", env = "ENCKE_REPORT_FOLDERS", value_delimiter = ':')]
     report_folders: Vec<PathBuf>,
+    /// Folder for uploaded rows of reports and files that mails link to, below the data folder without it. Servers that
+    /// share a PostgreSQL database need one that all of them reach.
+    #[arg(long, env = "ENCKE_REPORT_STORAGE")]
+    report_storage: Option<PathBuf>,
     /// Largest file of rows that may be uploaded, in bytes.
     #[arg(long, env = "ENCKE_REPORT_UPLOAD_BYTES", default_value_t = encke_server::ReportOptions::default().upload_bytes)]
     report_upload_bytes: u64,
@@ -53,6 +57,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
                 upload_bytes: args.report_upload_bytes,
                 quota_bytes: args.report_quota_bytes,
                 folders: args.report_folders,
+                storage: args.report_storage,
             },
         };
         let server = start(&options).await?;

@@ -7,7 +7,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::process::Command;
-use support::{ADMIN, Server, http, mariadb, postgres};
+use support::{ADMIN, Server, http, mariadb, postgres, set_environment};
 
 const RUN: &str = "/data-backend/api/public/areports/run";
 
@@ -1165,6 +1165,58 @@ fn the_puller_keeps_a_copy() {
 
 fn pull_page(server: &Server, path: &str) -> (u16, Value, String) {
     pull(server, path)
+}
+
+/// Several servers on one database: what was uploaded to one is there on all of them.
+#[test]
+fn servers_with_a_common_folder_share_uploaded_rows() {
+    let common = tempfile::tempdir().unwrap();
+    let folder = common.path().to_str().unwrap();
+    let database = postgres::database();
+    let one = Server::start_prepared(|data_dir| {
+        postgres::note(data_dir, &database);
+        set_environment(data_dir, "ENCKE_REPORT_STORAGE", folder);
+    });
+    let mut two = Server::start_beside(&one);
+    let made = upload(&one, &who(ADMIN, ADMIN), "list.csv", b"Nr\n1\n2\n");
+    let source = made["SourceID"].as_str().unwrap_or_else(|| panic!("{made}"));
+    let template = template(&one, source, "list", &json!({}));
+    let report = json!({ "name": "r", "template": template, "columns": ["Nr"] });
+    assert_eq!(rows(&two, &report), json!([[1], [2]]));
+    // One that starts removes nothing that another one has just written.
+    let file = common
+        .path()
+        .join("uploads/0b7c9f1e-0000-4000-8000-000000000000.draft");
+    std::fs::write(&file, "being loaded").unwrap();
+    two.stop();
+    two.restart();
+    let mut again = who(ADMIN, ADMIN).to_vec();
+    again.push(("SourceID", source));
+    let replaced = upload(&two, &again, "list.csv", b"Nr\n3\n");
+    assert_eq!(replaced["Status"], 200, "{replaced}");
+    assert!(file.exists());
+    assert_eq!(rows(&one, &report), json!([[3]]));
+    // Nobody reaches the rows of others by naming their file.
+    let stored = std::fs::read_dir(common.path().join("uploads")).unwrap();
+    let stored = stored
+        .map(|f| f.unwrap().path())
+        .find(|p| p.extension().is_some_and(|e| e == "db"));
+    let by_path = json!({ "kind": "sqlite", "path": stored.unwrap() }).to_string();
+    let refused = admin(&two, "save-source", &[("Name", "x"), ("Source", &by_path)]);
+    assert_eq!(refused["Status"], 400, "{refused}");
+
+    // Without such a folder the other server says what is missing.
+    let apart = Server::start_from(|data_dir| {
+        postgres::note(data_dir, &database);
+        std::fs::copy(one.data_dir.join("server.key"), data_dir.join("server.key")).unwrap();
+    });
+    let shown = preview(&apart, &who(ADMIN, ADMIN), &report);
+    assert_eq!(shown["Status"], 502, "{shown}");
+    assert!(
+        shown["Message"].as_str().unwrap().contains("--report-storage"),
+        "{shown}"
+    );
+    assert_eq!(rows(&one, &report), json!([[3]]));
 }
 
 /// Codes: limited, watched, replaced, taken away.

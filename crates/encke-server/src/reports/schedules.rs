@@ -90,7 +90,7 @@ struct Body {
 
 /// Where files lie that mails link to.
 pub(super) fn folder(app: &App) -> PathBuf {
-    app.reports.folder.join("files")
+    super::uploads::storage(app).join("files")
 }
 
 fn wrong(e: impl std::fmt::Display) -> ApiError {

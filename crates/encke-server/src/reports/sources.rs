@@ -157,7 +157,14 @@ impl OpenSource {
     pub fn connect(&self, app: &App) -> Result<Box<dyn Database>, SourceError> {
         match &self.body {
             Body::File(Uploaded { stored, .. }) | Body::Watched(Watched { stored, .. }) => {
-                open_file(&uploads::folder(app).join(stored))
+                let path = uploads::folder(app).join(stored);
+                if !path.exists() {
+                    return Err(SourceError::Source(
+                        "its rows are not on this server; servers that share a database need a common --report-storage"
+                            .into(),
+                    ));
+                }
+                open_file(&path)
             }
             Body::External(external) => {
                 let password = if self.sealed.is_empty() {
@@ -188,8 +195,7 @@ fn check_path(app: &App, path: &Path) -> ApiResult<()> {
         )
     };
     let real = path.canonicalize().map_err(|_| wrong())?;
-    let ours = app.data_dir.canonicalize().map_err(|_| wrong())?;
-    if !path.is_absolute() || !real.is_file() || real.starts_with(ours) {
+    if !path.is_absolute() || !real.is_file() || uploads::is_own(app, &real) {
         return Err(wrong());
     }
     Ok(())

@@ -24,6 +24,8 @@ use std::time::{Duration, SystemTime};
 const GRACE: Duration = Duration::from_secs(60);
 /// How often files are looked for that nobody names any more, and how old they are at least.
 const SWEEP_TIME: Duration = Duration::from_secs(3600);
+/// Ends the name of a file that is being loaded.
+const DRAFT: &str = "draft";
 
 /// What the operator allows the report service.
 #[derive(Clone, Debug)]
@@ -34,6 +36,9 @@ pub struct ReportOptions {
     pub quota_bytes: u64,
     /// Folders with files that may be watched, and those below.
     pub folders: Vec<PathBuf>,
+    /// Folder for loaded rows and for files that mails link to, which servers on one database have in common; below the
+    /// data folder where nothing is said.
+    pub storage: Option<PathBuf>,
 }
 
 impl Default for ReportOptions {
@@ -42,6 +47,7 @@ impl Default for ReportOptions {
             upload_bytes: 2 << 30,
             quota_bytes: 10 << 30,
             folders: Vec::new(),
+            storage: None,
         }
     }
 }
@@ -73,12 +79,28 @@ pub(super) struct Uploaded {
     pub size: Option<u64>,
 }
 
-/// Where database files of loaded rows are.
-pub(super) fn folder(app: &App) -> PathBuf {
-    app.reports.folder.join("uploads")
+/// Where files lie that the store names: every server on its database has to reach them.
+pub(super) fn storage(app: &App) -> &Path {
+    app.reports
+        .options
+        .storage
+        .as_deref()
+        .unwrap_or(&app.reports.folder)
 }
 
-/// Where files are received and loaded; emptied when the server starts.
+/// Where database files of loaded rows are.
+pub(super) fn folder(app: &App) -> PathBuf {
+    storage(app).join("uploads")
+}
+
+/// Whether a file is one of the server's own, which no source may name.
+pub(super) fn is_own(app: &App, real: &Path) -> bool {
+    [app.data_dir.as_path(), storage(app)]
+        .iter()
+        .any(|own| own.canonicalize().is_ok_and(|own| real.starts_with(own)))
+}
+
+/// Where files are received; emptied when the server starts.
 fn work_folder(app: &App) -> PathBuf {
     app.reports.folder.join("staged")
 }
@@ -147,7 +169,9 @@ pub(super) async fn load(
     most: u64,
 ) -> ApiResult<(String, u64, Vec<Table>)> {
     let stored = format!("{}.db", uuid::Uuid::new_v4());
-    let (draft, target) = (work_folder(app).join(&stored), folder(app).join(&stored));
+    // Beside its place, which may be another disk than the data folder's.
+    let target = folder(app).join(&stored);
+    let draft = target.with_extension(DRAFT);
     // Reading files is work for the processor and the disk.
     let _room = app
         .reports
@@ -156,9 +180,7 @@ pub(super) async fn load(
         .await
         .map_err(|_| ApiError::internal())?;
     let work = tokio::task::spawn_blocking(move || {
-        let keep = |path: &Path| std::fs::create_dir_all(path.parent().unwrap_or(path));
-        keep(&draft)
-            .and_then(|()| keep(&target))
+        std::fs::create_dir_all(target.parent().unwrap_or(&target))
             .map_err(|e| SourceError::Sink(e.to_string()))?;
         let loaded = encke_reports::load(&name, &file, &draft, most).and_then(|()| {
             let tables = open_file(&draft)?.tables()?;
@@ -249,7 +271,11 @@ pub(super) fn remove_later(app: &Arc<App>, body: &Body) {
 
 /// Removes database files that no source names: a crash left them, or their owner is gone.
 pub(super) async fn sweep(app: Arc<App>) {
-    let mut oldest = Duration::ZERO;
+    // At the start nobody else is about to name a file, unless other servers share the folder.
+    let mut oldest = match app.reports.options.storage {
+        Some(_) => SWEEP_TIME,
+        None => Duration::ZERO,
+    };
     loop {
         if let Err(e) = remove_nameless(&app, oldest).await {
             tracing::warn!(error = %e.message, "uploads that nobody names could not be removed");
@@ -292,9 +318,9 @@ fn remove_but(folder: &Path, named: &HashSet<String>, before: SystemTime) {
     for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
         // SQLite puts files of its own beside some.
-        let main = name
-            .strip_suffix("-wal")
-            .or(name.strip_suffix("-shm"))
+        let main = ["-wal", "-shm"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end))
             .unwrap_or(&name);
         let is_old = file
             .metadata()

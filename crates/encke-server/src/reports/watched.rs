@@ -109,8 +109,7 @@ fn check(app: &App, path: &Path) -> ApiResult<()> {
         .iter()
         .filter_map(|f| f.canonicalize().ok())
         .any(|f| real.starts_with(f));
-    let own = app.data_dir.canonicalize().is_ok_and(|d| real.starts_with(d));
-    if !path.is_absolute() || !inside || own || !real.is_file() {
+    if !path.is_absolute() || !inside || uploads::is_own(app, &real) || !real.is_file() {
         return Err(wrong());
     }
     Ok(())

@@ -158,12 +158,16 @@ impl Server {
         Self::start_prepared(|data_dir| postgres::note(data_dir, database))
     }
 
-    /// A second server beside another one, on the same database and with the same key.
+    /// A second server beside another one, on the same database, with the same key and environment.
     pub fn start_beside(other: &Server) -> Self {
         Self::start_with(
             |data_dir| {
                 postgres::note(data_dir, &postgres::noted(&other.data_dir).unwrap());
                 std::fs::copy(other.data_dir.join("server.key"), data_dir.join("server.key")).unwrap();
+                let theirs = other.data_dir.with_file_name(ENVIRONMENT);
+                if theirs.exists() {
+                    std::fs::copy(theirs, data_dir.with_file_name(ENVIRONMENT)).unwrap();
+                }
             },
             None,
             false,
