@@ -553,6 +553,42 @@ fn bad_requests_get_a_clear_error_and_the_server_goes_on() {
 }
 
 #[test]
+fn messages_come_in_the_language_that_is_asked_for() {
+    let server = with_user();
+    let ask = |language: &str, path: &str, fields: &[(&str, &str)]| -> Value {
+        let all = [("Username", ADMIN), ("AuthType", "Password"), ("Password", ADMIN)];
+        let mut answer = http()
+            .post(format!("{}/api/v1/admin/{path}", server.url))
+            .header("Accept-Language", language)
+            .send_form(all.iter().chain(fields).copied())
+            .unwrap();
+        serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
+    };
+    let nowhere = [("TargetID", "nowhere")];
+    for (language, message) in [
+        // As the SDK for PHP sends it.
+        ("es-ES;q=0.9, en;q=0.8, *;q=0.5", "No autorizado"),
+        ("de_DE", "Nicht autorisiert"),
+        ("fr", "Non autorisé"),
+        ("xx, pt-BR;q=0.3", "Não autorizado"),
+        ("en, de;q=0.9", "Unauthorised"),
+        ("xx", "Unauthorised"),
+        ("\t;;q=,=;q=x", "Unauthorised"),
+    ] {
+        let answer = ask(language, "dispatcher/refetch-profile", &nowhere);
+        assert_eq!(answer, json!({ "Status": 403, "Message": message }), "{language}");
+    }
+    // What stands in a message is not translated, and neither are codes that programs look for.
+    let missing = ask("de", "get-user-profile", &[]);
+    let message = missing["Message"].as_str().unwrap();
+    assert!(
+        message.contains("'TargetUser'") && !message.contains("Missing"),
+        "{message}"
+    );
+    assert_eq!(ask("de", "list-users", &[]), json!([USER]));
+}
+
+#[test]
 fn answers_are_compressed_when_asked() {
     let server = with_user();
     let out = Command::new("sh")

@@ -177,6 +177,59 @@ fn enforced_settings_come_back_whatever_is_saved() {
 }
 
 #[test]
+fn each_of_the_five_states_of_a_setting_does_what_it_says() {
+    let server = Server::start();
+    // System default, optional and on, optional and off, enforced on, enforced off.
+    for (mode, starts_on, enforced) in [
+        (0, false, None),
+        (1, true, None),
+        (2, false, None),
+        (3, true, Some(true)),
+        (4, false, Some(false)),
+    ] {
+        let (id, name) = (format!("p{mode}"), format!("user{mode}"));
+        let policy = json!({ "Description": id, "DefaultUserPolicy": true, "Policy": {
+            "ModeScheduleSkipAlreadyRunning": mode, "ModeAdminResetPassword": mode,
+            "ModeRequireUserResetPassword": mode,
+            "DefaultSourcesWithOSRestriction": { "home": { "RestrictOS": 0, "SourceConfig": {
+                "Engine": "engine1/file", "EngineProps": { "INCLUDE1": "/home" }, "ExistingUserUpdate": false } } },
+            "DefaultSourcesBackupRules": { "nightly": { "Source": "home", "Destination": "1100" } } } });
+        ok(&set_policy(&server, &id, &policy));
+        add_user(&server, &name);
+        let (made, _) = profile(&server, &name);
+        assert_eq!(made["RequirePasswordChange"] == true, starts_on, "state {mode}");
+        let recovery = made
+            .get("PasswordRecovery")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        assert_eq!(!recovery.is_empty(), starts_on, "state {mode}");
+        // A new device gets the policy's item with its rule.
+        ok(&edit(&server, &name, |p| {
+            p["Destinations"]["v"] =
+                json!({ "DestinationType": 1002, "LocalcopyPath": "/v", "CreateTime": 5 });
+        }));
+        let saved = edit(&server, &name, |p| {
+            p["Devices"]["d"] = json!({ "PlatformVersion": { "os": "linux", "arch": "amd64" } });
+        });
+        let rules = ok(&saved)["Profile"]["BackupRules"].as_object().unwrap();
+        let (rule, made) = rules
+            .iter()
+            .next()
+            .unwrap_or_else(|| panic!("state {mode}: {saved}"));
+        assert_eq!(made["SkipAlreadyRunning"] == true, starts_on, "state {mode}");
+        for wanted in [true, false] {
+            let saved = edit(&server, &name, |p| {
+                p["BackupRules"][rule]["SkipAlreadyRunning"] = json!(wanted);
+            });
+            let kept = ok(&saved)["Profile"]["BackupRules"][rule]["SkipAlreadyRunning"] == true;
+            assert_eq!(kept, enforced.unwrap_or(wanted), "state {mode}, wanted {wanted}");
+        }
+    }
+    let policy = json!({ "Description": "x", "Policy": { "ModeAdminResetPassword": 5 } });
+    assert_eq!(set_policy(&server, "bad", &policy)["Status"], 400);
+}
+
+#[test]
 fn what_a_policy_forbids_its_users_can_not_do() {
     let server = Server::start();
     add_user(&server, "anna");

@@ -37,6 +37,7 @@ fn jobs(first_start: i64) -> Vec<BackupJobDetail> {
                 start_time: first_start + i64::from(n) * 100,
                 end_time: first_start + 50 + i64::from(n) * 100,
                 total_size: i64::from(n) * 5_000_000_000,
+                total_files: i64::from(n % 2),
                 client_version: format!("25.{n}.1"),
                 // What devices report may hold anything.
                 cancellation_id: names[n as usize % names.len()].into(),
@@ -49,17 +50,38 @@ fn jobs(first_start: i64) -> Vec<BackupJobDetail> {
 }
 
 async fn fill(store: Store, first_start: i64) {
-    for job in jobs(first_start) {
+    let mut all = jobs(first_start);
+    // A hundred days; ninety are kept.
+    let old = all[0].start_time - 100 * 86_400;
+    for (id, status, end_time) in [("old-ended", 5000, old + 60), ("old-running", 6001, 0)] {
+        let (guid, start_time) = (id.to_string(), old);
+        let old = BackupJobDetail {
+            guid,
+            status,
+            start_time,
+            end_time,
+            ..all[0].clone()
+        };
+        all.push(old);
+    }
+    for job in all {
         let (user, id) = (job.username.clone(), job.guid.clone());
         store.report_job("", job).await.unwrap();
-        let line = JobEntry {
+        let line = |(severity, message): (&str, &str)| JobEntry {
             time: 1_700_000_000,
-            severity: "I".into(),
-            message: "a line with \0 inside".into(),
+            severity: severity.into(),
+            message: message.into(),
             ..Default::default()
         };
+        let lines = [
+            ("I", "a line with \0 inside"),
+            ("D", "Looking"),
+            ("I", "50%_done"),
+            ("W", "slow, 50% done"),
+            ("E", "Gone"),
+        ];
         store
-            .append_job_log(&user, "device", &id, 0, vec![line])
+            .append_job_log(&user, "device", &id, 0, lines.map(line).to_vec())
             .await
             .unwrap();
     }
@@ -121,6 +143,12 @@ fn searches(first_start: i64) -> Vec<Value> {
             all.push(rule(field, operator, value));
         }
     }
+    // Numbers as truth values: no field of a job is one by itself.
+    for operator in ["bool_is", "bool_nis"] {
+        for value in ["true", "0"] {
+            all.push(rule("BackupJobDetail.TotalFiles", operator, value));
+        }
+    }
     let (a, b) = (
         rule("Username", "str_regexmatch", "^a"),
         rule("Status", "int_eq", "5000"),
@@ -168,6 +196,27 @@ fn both_databases_find_the_same_jobs() {
         if expected.is_empty() { none += 1 } else { some += 1 }
     }
     assert!(some > 60 && none > 10, "{some} {none}");
+    for (search, why) in [
+        (rule("Username", "str_like", "a"), "is unknown"),
+        (rule("NoSuchField", "str_eq", "a"), "no field"),
+        (rule("TotalSize", "int_eq", "many"), "is not a whole number"),
+        (rule("Username", "int_eq", "1"), "does not fit"),
+        (
+            rule("Username", "str_regexmatch", "("),
+            "not a regular expression",
+        ),
+        (json!({"ClauseType": "xor", "ClauseChildren": []}), "is unknown"),
+    ] {
+        for server in [&on_file, &on_postgres] {
+            let query = search.to_string();
+            let refused = server.call("/api/v1/admin/get-jobs-for-custom-search", &[("Query", &query)]);
+            assert_eq!(refused["Status"], 400, "{search}: {refused}");
+            assert!(
+                refused["Message"].as_str().unwrap().contains(why),
+                "{search}: {refused}"
+            );
+        }
+    }
     for path in ["get-jobs-all", "get-jobs-recent"] {
         let ids = |server: &Server| {
             let jobs = server.call(&format!("/api/v1/admin/{path}"), &[]);
@@ -178,9 +227,55 @@ fn both_databases_find_the_same_jobs() {
         };
         assert_eq!(ids(&on_postgres), ids(&on_file), "{path}");
     }
+    // What is older than the configuration keeps is removed with its log, unless it has not ended.
     for server in [&on_file, &on_postgres] {
+        let all = until("the old job to be removed", || {
+            let all = server.call("/api/v1/admin/get-jobs-all", &[]).to_string();
+            (!all.contains("old-ended")).then_some(all)
+        });
+        assert!(all.contains("old-running") && all.contains("job-00"), "{all}");
+        let log = server.call("/api/v1/admin/get-job-log-entries", &[("JobID", "old-ended")]);
+        assert!(log["Status"].as_i64() >= Some(400), "{log}");
         let lines = server.call("/api/v1/admin/get-job-log-entries", &[("JobID", "job-03")]);
         assert_eq!(lines[0]["Message"], "a line with \u{fffd} inside", "{lines}");
+        assert_eq!(lines.as_array().unwrap().len(), 5);
+        let found = |severity: &str, words: &str| -> Vec<String> {
+            let fields = [
+                ("JobID", "job-03"),
+                ("MinSeverity", severity),
+                ("MessageContains", words),
+            ];
+            let lines = server.call("/api/v1/admin/get-job-log-entries", &fields);
+            let all = lines.as_array().unwrap_or_else(|| panic!("{lines}"));
+            all.iter()
+                .map(|l| l["Severity"].as_str().unwrap().to_string())
+                .collect()
+        };
+        assert_eq!(found("I", ""), ["I", "I", "W", "E"]);
+        assert_eq!(found("E", ""), ["E"]);
+        assert_eq!(found("", "50%"), ["I", "W"]);
+        assert_eq!(found("D", "%_"), ["I"]);
+        assert_eq!(found("W", "%_"), [""; 0]);
+        let odd = [("JobID", "job-03"), ("MinSeverity", "X")];
+        assert_eq!(
+            server.call("/api/v1/admin/get-job-log-entries", &odd)["Status"],
+            400
+        );
+        // A range may be given the wrong way round; none asks for what runs.
+        let between = |start: i64, end: i64| -> BTreeSet<String> {
+            let (start, end) = (start.to_string(), end.to_string());
+            let fields = [("Start", start.as_str()), ("End", end.as_str())];
+            let jobs = server.call("/api/v1/admin/get-jobs-for-date-range", &fields);
+            let all = jobs.as_array().unwrap_or_else(|| panic!("{jobs}"));
+            all.iter()
+                .map(|j| j["GUID"].as_str().unwrap().to_string())
+                .collect()
+        };
+        let three = BTreeSet::from(["job-01", "job-02", "job-03"].map(str::to_string));
+        assert_eq!(between(first_start + 95, first_start + 305), three);
+        assert_eq!(between(first_start + 305, first_start + 95), three);
+        let running = ["job-01", "job-05", "job-09", "job-13", "job-17", "old-running"];
+        assert_eq!(between(0, 0), BTreeSet::from(running.map(str::to_string)));
     }
 }
 
