@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use support::device::until;
-use support::postgres;
 use support::services::{Got, serve};
 use support::{Server, configure};
 
@@ -100,8 +99,10 @@ fn hmac(key: &str, text: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
 
-/// Tells in order what happens, over failures of the receiver, a crash and a time when the receiver is away.
-fn unreliable(mut server: Server) {
+/// What happens is told in order, over failures of the receiver, a crash and a time when the receiver is away.
+#[test]
+fn events_arrive_in_order_over_failures_and_a_crash() {
+    let mut server = Server::start();
     // Every third message fails, in a way of its own; a redirect is not followed.
     let (url, messages) = receiver(|n, _| match n % 9 {
         2 => 503,
@@ -150,16 +151,6 @@ fn unreliable(mut server: Server) {
     let renewed = server.call("/api/encke/v1/webhooks/new-key", &[("Name", "mine")]);
     assert_eq!(renewed["Status"], 200, "{renewed}");
     assert_ne!(server.call(LIST, &[])["mine"]["SigningKey"], key);
-}
-
-#[test]
-fn events_arrive_in_order_over_failures_and_a_crash() {
-    unreliable(Server::start());
-}
-
-#[test]
-fn events_arrive_with_postgresql_too() {
-    unreliable(Server::start_on(&postgres::database()));
 }
 
 #[test]

@@ -145,6 +145,8 @@ impl Cluster {
                 .arg(&data)
                 .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
                 .args(["-c", "unix_socket_directories=", "-c", "max_connections=400"])
+                // What was written outlives the server's end all the same, only not the machine's.
+                .args(["-c", "fsync=off"])
                 .stdout(Stdio::null())
                 .stderr(log)
                 .spawn()
