@@ -4,7 +4,7 @@ set -euo pipefail
 
 case "${1:-}" in
   build) commands=(cc:gcc make:make) ;;
-  test) commands=(cc:gcc make:make restic:restic borg:borgbackup curl:curl openssl:openssl jq:jq chromium:chromium setfattr:attr c++:g++ mariadbd:mariadb-server pg_ctlcluster:postgresql mariadb-install-db:mariadb-server setpriv:util-linux sshd:openssh-server ssh:openssh-client ip:iproute2 mkfs.btrfs:btrfs-progs lvcreate:lvm2 slapd:slapd smbd:samba pdftotext:poppler-utils python3:python3) ;;
+  test) commands=(cc:gcc make:make restic:restic borg:borgbackup curl:curl openssl:openssl jq:jq chromium:chromium setfattr:attr c++:g++ mariadbd:mariadb-server pg_ctlcluster:postgresql mariadb-install-db:mariadb-server setpriv:util-linux sshd:openssh-server ssh:openssh-client ip:iproute2 mkfs.btrfs:btrfs-progs lvcreate:lvm2 slapd:slapd smbd:samba pdftotext:poppler-utils python3:python3 strace:strace) ;;
   *) echo "usage: $0 build|test" >&2; exit 2 ;;
 esac
 

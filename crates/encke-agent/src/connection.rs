@@ -162,7 +162,11 @@ pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCa
             }
             Err(AgentError::Server { status, message }) if status < 500 => {
                 tracing::error!(status, message, "the server refuses this device");
-                pause = REFUSED_PAUSE;
+                pause = match status {
+                    // Too many failed before, or somebody else changed the account at the same moment.
+                    409 | 429 => LONGEST_PAUSE,
+                    _ => REFUSED_PAUSE,
+                };
             }
             Err(e) => tracing::debug!(error = %e, "not connected"),
         }
@@ -275,8 +279,8 @@ async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<Pe
             Ok(()) => {}
             Err(AgentError::Offline) => break,
             // Whoever waits for it must not wait in vain.
-            Err(e) => {
-                if let DeviceMessage::Reply { id, .. } = message {
+            Err(e) => match message {
+                DeviceMessage::Reply { id, .. } => {
                     let reply = DeviceMessage::Reply {
                         id,
                         status: 413,
@@ -285,7 +289,14 @@ async fn serve(agent: &Arc<Agent>, socket: Socket, calls: &mut mpsc::Receiver<Pe
                     };
                     let _ = send(&mut sink, &reply).await;
                 }
-            }
+                DeviceMessage::Call { id, .. } => {
+                    if let Some(answer) = waiting.remove(&id) {
+                        let message = e.to_string();
+                        let _ = answer.send(Err(AgentError::Server { status: 413, message }));
+                    }
+                }
+                _ => {}
+            },
         }
     }
     deliverer.abort();

@@ -13,6 +13,7 @@ mod install;
 mod items;
 mod jobs;
 mod lobby;
+mod patient;
 mod patterns;
 mod profile_cache;
 mod proxmox;

@@ -83,6 +83,11 @@ impl Backend for Throttled {
         self.inner.put(kind, name, content)
     }
 
+    fn put_shared(&self, kind: FileKind, name: &str, content: &Arc<Vec<u8>>) -> StorageResult<()> {
+        self.pay(content.len());
+        self.inner.put_shared(kind, name, content)
+    }
+
     fn delete(&self, kind: FileKind, name: &str) -> StorageResult<()> {
         self.inner.delete(kind, name)
     }

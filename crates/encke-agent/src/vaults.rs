@@ -2,6 +2,8 @@
 //! the password that never leaves the device (DESIGN D4, D5).
 
 use crate::error::{AgentError, AgentResult};
+use crate::jobs::Job;
+use crate::patient::{Patient, outage};
 use crate::throttle::Throttled;
 use crate::{Agent, now};
 use base64::Engine as _;
@@ -11,13 +13,14 @@ use encke_api::constants::{
     DESTINATIONTYPE_B2, DESTINATIONTYPE_COMET, DESTINATIONTYPE_LOCALCOPY, DESTINATIONTYPE_S3,
     DESTINATIONTYPE_SWIFT,
 };
-use encke_api::types::{DestinationConfig, DestinationLocation};
+use encke_api::types::{DestinationConfig, DestinationLocation, UserProfileConfig};
 use encke_repo::{Cancel, InitOptions, RepoError, Repository};
 use encke_storage::{Backend, StorageError, b2_place, kind_name, open_place, s3_place, swift_place};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// An index that was loaded for browsing is kept for this time after its last use.
@@ -27,6 +30,9 @@ const MAX_OPEN: usize = 8;
 
 /// Another device that makes a vault is waited for this long.
 const MAKING_TIME: Duration = Duration::from_secs(30);
+
+/// A job that waits for the server looks this often whether it is back.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Open vaults.
 #[derive(Default)]
@@ -91,7 +97,7 @@ impl Vaults {
                 return Ok(found.repo.clone());
             }
         }
-        let repo = Arc::new(open_or_make(agent, id, |backend| backend)?);
+        let repo = Arc::new(open_or_make(agent, id, None, |backend| backend)?);
         let mut open = self.open.lock();
         if open.len() >= MAX_OPEN
             && let Some(oldest) = open.iter().min_by_key(|(_, o)| o.used).map(|(k, _)| k.clone())
@@ -108,17 +114,15 @@ impl Vaults {
         Ok(repo)
     }
 
-    /// Opens a vault with nothing remembered of it, and makes it at its first use. `speed` is bytes each second, 0
-    /// for no limit; a limit ends with `cancel`.
-    pub(crate) fn open_anew(
-        &self,
-        agent: &Agent,
-        id: &str,
-        speed: i64,
-        cancel: &Cancel,
-    ) -> AgentResult<Arc<Repository>> {
-        let throttle = |backend| Throttled::over(backend, speed, cancel);
-        open_or_make(agent, id, throttle).map(Arc::new)
+    /// Opens a vault for a job, with nothing remembered of it, and makes it at its first use. `speed` is bytes each
+    /// second, 0 for no limit. The job's end ends every call.
+    pub(crate) fn open_for(&self, job: &Arc<Job>, id: &str, speed: i64) -> AgentResult<Repository> {
+        let teller = job.clone();
+        let wrap = |backend| {
+            let patient = Patient::over(backend, &job.cancel, move |message| teller.info(message));
+            Throttled::over(patient, speed, &job.cancel)
+        };
+        open_or_make(&job.agent, id, Some(&job.cancel), wrap)
     }
 
     /// Forgets what is known of a vault.
@@ -149,9 +153,11 @@ fn options(agent: &Agent) -> InitOptions {
     }
 }
 
+/// Opens a vault, or makes it. With `cancel` the server is waited for where the profile has to be changed first.
 fn open_or_make(
     agent: &Agent,
     id: &str,
+    cancel: Option<&Cancel>,
     wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
 ) -> AgentResult<Repository> {
     let wrapping = agent.settings().wrapping_key()?;
@@ -159,7 +165,7 @@ fn open_or_make(
     let open_bucket_key =
         !config.comet_bucket_key.is_empty() && !WrappingKey::is_wrapped(&config.comet_bucket_key);
     if config.encrypted_encryption_key.is_empty() || open_bucket_key {
-        claim(agent, id, &wrapping)?;
+        when_reached(agent, cancel, || claim(agent, id, &wrapping))?;
     }
     let config = vault(agent, id)?;
     let password = password(&wrapping, id, &config)?;
@@ -191,16 +197,43 @@ fn open_or_make(
         r => r?,
     };
     if config.repo_init_timestamp == 0 {
-        agent.change_profile(|profile| {
+        let note = |profile: &mut UserProfileConfig| {
             let Some(vault) = profile.destinations.get_mut(id) else {
                 return Ok(false);
             };
             let first = vault.repo_init_timestamp == 0;
             vault.repo_init_timestamp = now();
             Ok(first)
-        })?;
+        };
+        when_reached(agent, cancel, || agent.change_profile(note))?;
     }
     Ok(repo)
+}
+
+/// Changes the profile; while the server can not be reached, a job that may be cancelled waits for it.
+fn when_reached(
+    agent: &Agent,
+    cancel: Option<&Cancel>,
+    change: impl Fn() -> AgentResult<()>,
+) -> AgentResult<()> {
+    let Some(cancel) = cancel else { return change() };
+    let began = Instant::now();
+    loop {
+        // A call would wait for a connection without looking whether the job was cancelled.
+        let changed = if agent.is_connected.load(Ordering::Relaxed) {
+            change()
+        } else {
+            Err(AgentError::Offline)
+        };
+        match changed {
+            Err(AgentError::Offline) if began.elapsed() < outage() => {}
+            changed => return changed,
+        }
+        if cancel.is_cancelled() {
+            return Err(RepoError::Cancelled.into());
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Opens a vault that another device is making just now.

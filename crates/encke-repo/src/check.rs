@@ -104,16 +104,21 @@ impl Repository {
         let (snapshots, damaged) = self.snapshots_with_damage()?;
         errors.extend(damaged);
         let roots: Vec<Id> = snapshots.iter().map(|s| s.tree).collect();
-        let found = Mutex::new(Vec::new());
+        let (found, failed) = (Mutex::new(Vec::new()), Mutex::new(None));
         self.walk_trees(&roots, cancel, &|id, tree| {
             let wrong = match tree {
                 Ok(tree) => self.check_tree(id, &tree),
+                Err(e) if e.is_passing() => {
+                    failed.lock().get_or_insert(e);
+                    return;
+                }
                 Err(e) => vec![format!("tree {id}: {e}")],
             };
             if !wrong.is_empty() {
                 found.lock().extend(wrong);
             }
         })?;
+        failed.into_inner().map_or(Ok(()), Err)?;
         let mut wrong = found.into_inner();
         wrong.sort_unstable();
         errors.extend(wrong);
@@ -204,8 +209,10 @@ impl Repository {
                 if cancel.is_cancelled() {
                     return Err(RepoError::Cancelled);
                 }
-                if let Err(e) = self.read_pack(id, size, &mut sealed, &mut unsealer) {
-                    errors.lock().push(format!("pack {id}: {e}"));
+                match self.read_pack(id, size, &mut sealed, &mut unsealer) {
+                    Ok(()) => {}
+                    Err(e) if e.is_passing() => return Err(e),
+                    Err(e) => errors.lock().push(format!("pack {id}: {e}")),
                 }
                 Progress::add(&progress.downloaded, size);
             }

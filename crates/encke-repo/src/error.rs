@@ -11,7 +11,7 @@ pub type RepoResult<T> = Result<T, RepoError>;
 pub enum RepoError {
     /// The storage failed.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// No key opens with this password.
     #[error("wrong password, or the repository has no key for it")]
     WrongPassword,
@@ -53,4 +53,25 @@ pub enum RepoError {
     /// A thread of the engine ended without its work being done.
     #[error("the engine stopped unexpectedly")]
     Stopped,
+}
+
+impl From<StorageError> for RepoError {
+    fn from(e: StorageError) -> Self {
+        match e {
+            StorageError::Cancelled => RepoError::Cancelled,
+            e => RepoError::Storage(e),
+        }
+    }
+}
+
+impl RepoError {
+    /// Whether it says nothing about what is stored: the storage could not be asked, or nobody waits for its answer.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            RepoError::Cancelled
+                | RepoError::Stopped
+                | RepoError::Storage(StorageError::Unreachable(_) | StorageError::Unauthorised)
+        )
+    }
 }

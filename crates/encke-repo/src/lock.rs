@@ -77,9 +77,11 @@ impl Repository {
             .into_iter()
             .for_each(|(name, _)| names.push(name));
         for name in names {
-            // One that can not be read was removed just now, or belongs to a program that is writing it.
-            let Ok(text) = self.load_file(FileKind::Lock, &name) else {
-                continue;
+            let text = match self.load_file(FileKind::Lock, &name) {
+                Ok(text) => text,
+                Err(e) if e.is_passing() => return Err(e),
+                // It was removed just now, or belongs to a program that is writing it.
+                Err(_) => continue,
             };
             let Ok(lock) = serde_json::from_slice::<LockFile>(&text) else {
                 continue;

@@ -10,6 +10,7 @@ use crate::repository::Repository;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use encke_storage::FileKind;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A pack is written when it has this many bytes, unless another size is asked for; restic's own default.
@@ -150,16 +151,19 @@ impl<'a> Packer<'a> {
         } = full;
         pack::finish(&self.key, &blobs, &mut buffer)?;
         let id = Id::of(&buffer);
+        let buffer = Arc::new(buffer);
         self.repo
             .backend()
-            .put(FileKind::Pack, &id.to_string(), &buffer)?;
+            .put_shared(FileKind::Pack, &id.to_string(), &buffer)?;
         self.stored.lock().push((FileKind::Pack, id));
         if kind == BlobType::Tree {
             self.repo.cache_pack(id, &buffer);
         }
         Progress::add(&progress.uploaded, buffer.len() as u64);
-        buffer.clear();
-        self.spare.lock().push(buffer);
+        if let Ok(mut buffer) = Arc::try_unwrap(buffer) {
+            buffer.clear();
+            self.spare.lock().push(buffer);
+        }
         self.repo.index().write().add(id, &blobs);
         let due = {
             let mut written = self.written.lock();

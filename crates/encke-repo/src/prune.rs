@@ -263,7 +263,12 @@ impl Repository {
             }
             Err(e) => {
                 let text = format!("tree {id} that a snapshot needs: {e}; repair the repository first");
-                failed.lock().get_or_insert(RepoError::Damaged(text));
+                let e = if e.is_passing() {
+                    e
+                } else {
+                    RepoError::Damaged(text)
+                };
+                failed.lock().get_or_insert(e);
             }
         })?;
         failed.into_inner().map_or(Ok(used.into_inner()), Err)

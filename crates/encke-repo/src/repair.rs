@@ -426,7 +426,7 @@ impl Repository {
             .and_then(|json| parse_known(&json))
         {
             Ok(nodes) => nodes,
-            Err(RepoError::Storage(e @ StorageError::Unreachable(_))) => return Err(e.into()),
+            Err(e) if e.is_passing() => return Err(e),
             Err(e) => {
                 let what = format!("the listing of this folder, with all that is in it ({e})");
                 let path = PathBuf::new();

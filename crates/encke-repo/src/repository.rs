@@ -399,7 +399,7 @@ impl Repository {
                 match file.and_then(|text| crate::index::parse(&text)) {
                     Ok(file) => found.lock().push((name.clone(), file)),
                     Err(RepoError::Storage(StorageError::NotFound(_))) => {}
-                    Err(RepoError::Storage(e)) => return Err(e.into()),
+                    Err(e @ (RepoError::Storage(_) | RepoError::Cancelled)) => return Err(e),
                     Err(e) => damaged.lock().push((name.clone(), format!("index {name}: {e}"))),
                 }
             }
@@ -561,7 +561,7 @@ impl Repository {
             match self.load_snapshot(&name) {
                 Ok(snapshot) => out.push(snapshot),
                 Err(RepoError::Storage(StorageError::NotFound(_))) => {}
-                Err(RepoError::Storage(e)) => return Err(e.into()),
+                Err(e @ (RepoError::Storage(_) | RepoError::Cancelled)) => return Err(e),
                 Err(e) => damaged.push(format!("snapshot {name}: {e}")),
             }
         }

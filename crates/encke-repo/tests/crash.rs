@@ -6,7 +6,9 @@ mod support;
 
 use encke_repo::{
     BackupOptions, Cancel, CheckOptions, InitOptions, Progress, PruneOptions, RepoError, Repository,
+    RestoreOptions,
 };
+use encke_storage::StorageError;
 use jiff::{SignedDuration, Timestamp};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -230,6 +232,41 @@ fn a_repair_that_is_killed_is_done_by_the_next_one_and_loses_no_more() {
 }
 
 #[test]
+fn a_repository_that_was_killed_while_it_was_made_is_made_by_the_next_try() {
+    let mut points = 0;
+    for n in 0.. {
+        let place = Place::new();
+        let faults = Faults {
+            changes: Some(n),
+            ..Faults::default()
+        };
+        let storage = Faulty::new(place.storage(), faults);
+        let made = Repository::init(storage.clone(), PASSWORD, InitOptions::default());
+        let survived = storage.survived();
+        assert_eq!(made.is_ok(), survived, "{n} changes");
+        let repo = match Repository::init(place.storage(), PASSWORD, InitOptions::default()) {
+            // The last change may be done although its maker never heard of it.
+            Err(RepoError::Exists) => place.open(),
+            made => made.unwrap(),
+        };
+        assert_eq!(
+            repo.keys().unwrap().len(),
+            1,
+            "{n} changes: keys that open nothing are gone"
+        );
+        fs::write(place.src().join("file"), noise(n, 10_000)).unwrap();
+        place.backup(&repo);
+        place.restic_check();
+        if survived {
+            break;
+        }
+        points = n + 1;
+    }
+    // The folders, the key, the configuration.
+    assert!(points >= 3, "{points}");
+}
+
+#[test]
 fn a_change_of_passwords_that_is_killed_leaves_one_that_opens() {
     let before = prepared();
     let opens = |place: &Place, password: &str| {
@@ -297,6 +334,57 @@ fn calls_that_fail_fail_the_operation_and_nothing_else() {
         &place.src(),
         &place.restore(&repo, &repo.snapshot("latest").unwrap(), "restored"),
     );
+}
+
+/// A place that fails says nothing of what lies there.
+#[test]
+fn what_could_not_be_asked_for_is_neither_lost_nor_damaged() {
+    let place = prepared();
+    let (progress, cancel) = (Progress::default(), Cancel::default());
+    let snapshot = place.open().snapshot("latest").unwrap();
+    let (mut failed, mut done) = (0, 0);
+    let mut count = |result: Result<(), RepoError>| match result {
+        Ok(()) => done += 1,
+        Err(RepoError::Storage(StorageError::Unreachable(_))) => failed += 1,
+        Err(e) => panic!("{e}"),
+    };
+    for every in 2..40 {
+        let faults = Faults {
+            errors: Some(every),
+            ..Faults::default()
+        };
+        let Ok((_, repo)) = open(&place, faults) else {
+            continue;
+        };
+        let options = CheckOptions {
+            read_data: true,
+            ..CheckOptions::default()
+        };
+        count(repo.check(options, &progress, &cancel).map(|report| {
+            assert_eq!(report.errors, Vec::<String>::new(), "every {every}");
+        }));
+        count(
+            repo.repair_snapshots(true, false, &progress, &cancel)
+                .map(|report| {
+                    assert!(
+                        report.repaired.is_empty() && report.unreadable.is_empty(),
+                        "{report:?}"
+                    );
+                }),
+        );
+        let options = RestoreOptions {
+            target: place.dir.path().join(format!("target{every}")),
+            ..RestoreOptions::default()
+        };
+        let warn = |path: &Path, what: &str| panic!("every {every}: {}: {what}", path.display());
+        count(
+            repo.restore(&snapshot, &options, &progress, &cancel, &warn)
+                .map(|_| ()),
+        );
+    }
+    assert!(failed > 20 && done > 5, "{failed} failed, {done} done");
+    assert_eq!(place.open().snapshots().unwrap().len(), 2);
+    place.restic_check();
 }
 
 #[test]

@@ -27,3 +27,18 @@ pub(crate) fn retried<T>(what: &str, mut call: impl FnMut() -> StorageResult<T>)
     }
     call()
 }
+
+/// Fills `out` with a part of a file that `read` reads, whole or not at all, and again while that may help.
+pub(crate) fn read_part(out: &mut [u8], read: impl FnMut() -> StorageResult<Vec<u8>>) -> StorageResult<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let part = retried("get", read)?;
+    if part.len() != out.len() {
+        return Err(StorageError::Other(
+            "a part of another length than asked for".into(),
+        ));
+    }
+    out.copy_from_slice(&part);
+    Ok(())
+}

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "network")]
 
-use crate::again::retried;
+use crate::again::{read_part, retried};
 use crate::http::{Answer, check, client, escape, quick_client, range, request, send};
 use crate::{Backend, FileKind, StorageError, StorageResult, path};
 use base64::Engine as _;
@@ -409,13 +409,8 @@ impl Backend for B2 {
     }
 
     fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()> {
-        if out.is_empty() {
-            return Ok(());
-        }
-        let path = path(kind, name);
-        let read = retried("get", || self.read(&path, Some((offset, out.len()))))?;
-        out.copy_from_slice(&read);
-        Ok(())
+        let (path, length) = (path(kind, name), out.len());
+        read_part(out, || self.read(&path, Some((offset, length))))
     }
 
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {

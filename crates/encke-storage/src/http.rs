@@ -9,7 +9,7 @@ use ureq::http::{HeaderMap, Request, StatusCode};
 
 /// Silence on a connection after which it is not used again.
 const IDLE: Duration = Duration::from_secs(60);
-/// Longest time for a call, where only the time to connect is shorter.
+/// Longest time for a whole call of a ping.
 const PING: Duration = Duration::from_secs(15);
 /// Largest answer read into memory: a listing of some ten million files.
 const MAX_ANSWER: u64 = 1 << 30;

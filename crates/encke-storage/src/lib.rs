@@ -37,7 +37,6 @@ pub use {
     trust::tls,
 };
 
-#[cfg(feature = "network")]
 use std::sync::Arc;
 
 /// The kinds of files of a repository (restic design document, section "Repository Layout").
@@ -113,6 +112,9 @@ pub enum StorageError {
     /// The storage can not be reached or broke off; trying later may help.
     #[error("the storage can not be reached: {0}")]
     Unreachable(String),
+    /// The caller does not wait for the answer any more. No place answers so by itself.
+    #[error("cancelled")]
+    Cancelled,
     /// Settings that make no sense; the text says what to change.
     #[error("{0}")]
     Invalid(String),
@@ -166,6 +168,13 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// See [`StorageError`].
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()>;
+    /// As [`Backend::put`], for whoever can share the content: it may be needed for longer than the call takes.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn put_shared(&self, kind: FileKind, name: &str, content: &Arc<Vec<u8>>) -> StorageResult<()> {
+        self.put(kind, name, content)
+    }
     /// Removes a file; one that does not exist is no error.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "network")]
 
-use crate::again::retried;
+use crate::again::{read_part, retried};
 use crate::http::{Answer, client, range, request, send};
 use crate::{Backend, FileKind, StorageError, StorageResult};
 use base64::Engine as _;
@@ -149,13 +149,8 @@ impl Backend for Rest {
     }
 
     fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()> {
-        if out.is_empty() {
-            return Ok(());
-        }
-        let url = self.url(kind, name);
-        let read = retried("get", || self.read(&url, Some((offset, out.len())), None))?;
-        out.copy_from_slice(&read);
-        Ok(())
+        let (url, length) = (self.url(kind, name), out.len());
+        read_part(out, || self.read(&url, Some((offset, length)), None))
     }
 
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {

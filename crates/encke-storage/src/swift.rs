@@ -3,7 +3,7 @@
 
 #![cfg(feature = "network")]
 
-use crate::again::retried;
+use crate::again::{read_part, retried};
 use crate::http::{Answer, check, client, escape, quick_client, range, request, send};
 use crate::{Backend, FileKind, StorageError, StorageResult, path};
 use md5::Digest as _;
@@ -109,29 +109,49 @@ impl SwiftPlace {
     /// The variables by which stock restic logs in to the same place.
     #[must_use]
     pub fn restic_environment(&self) -> Vec<(&'static str, String)> {
-        let all = if version(&self.auth_url) == Some(Version::V1) {
+        let version = version(&self.auth_url);
+        let (domain, tenant_domain) = self.domains();
+        let of_version_3 = |domain| {
+            if version == Some(Version::V3) {
+                domain
+            } else {
+                String::new()
+            }
+        };
+        let all = if version == Some(Version::V1) {
             vec![
-                ("ST_AUTH", &self.auth_url),
-                ("ST_USER", &self.user),
-                ("ST_KEY", &self.key),
+                ("ST_AUTH", self.auth_url.clone()),
+                ("ST_USER", self.user.clone()),
+                ("ST_KEY", self.key.clone()),
             ]
         } else {
-            let domain = [&self.tenant_domain, &self.domain];
-            let tenant_domain = domain.into_iter().find(|d| !d.is_empty()).unwrap_or(&self.domain);
             vec![
-                ("OS_AUTH_URL", &self.auth_url),
-                ("OS_REGION_NAME", &self.region),
-                ("OS_USERNAME", &self.user),
-                ("OS_PASSWORD", &self.key),
-                ("OS_USER_DOMAIN_NAME", &self.domain),
-                ("OS_PROJECT_NAME", &self.tenant),
-                ("OS_TENANT_ID", &self.tenant_id),
-                ("OS_PROJECT_DOMAIN_NAME", tenant_domain),
-                ("OS_TRUST_ID", &self.trust_id),
+                ("OS_AUTH_URL", self.auth_url.clone()),
+                ("OS_REGION_NAME", self.region.clone()),
+                ("OS_USERNAME", self.user.clone()),
+                ("OS_PASSWORD", self.key.clone()),
+                ("OS_USER_DOMAIN_NAME", of_version_3(domain)),
+                ("OS_PROJECT_NAME", self.tenant.clone()),
+                ("OS_TENANT_ID", self.tenant_id.clone()),
+                ("OS_PROJECT_DOMAIN_NAME", of_version_3(tenant_domain)),
+                ("OS_TRUST_ID", self.trust_id.clone()),
             ]
         };
-        let set = all.into_iter().filter(|(_, value)| !value.is_empty());
-        set.map(|(name, value)| (name, value.clone())).collect()
+        all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    }
+
+    /// The domains of the user and of the project, where the settings name none as well.
+    fn domains(&self) -> (String, String) {
+        let or = |name: &str, other: &str| {
+            if name.is_empty() {
+                other.to_string()
+            } else {
+                name.to_string()
+            }
+        };
+        let domain = or(&self.domain, DEFAULT_DOMAIN);
+        let tenant_domain = or(&self.tenant_domain, &domain);
+        (domain, tenant_domain)
     }
 }
 
@@ -337,15 +357,7 @@ impl Swift {
             catalogue: Vec<Service>,
         }
         let place = &self.place;
-        let or = |name: &'_ str, other: &'_ str| {
-            if name.is_empty() {
-                other.to_string()
-            } else {
-                name.to_string()
-            }
-        };
-        let domain = or(&place.domain, DEFAULT_DOMAIN);
-        let tenant_domain = or(&place.tenant_domain, &domain);
+        let (domain, tenant_domain) = place.domains();
         let user = json!({ "name": place.user, "password": place.key, "domain": { "name": domain } });
         let mut auth = json!({ "identity": { "methods": ["password"], "password": { "user": user } } });
         if !place.trust_id.is_empty() {
@@ -489,13 +501,8 @@ impl Backend for Swift {
     }
 
     fn read_range(&self, kind: FileKind, name: &str, offset: u64, out: &mut [u8]) -> StorageResult<()> {
-        if out.is_empty() {
-            return Ok(());
-        }
-        let path = path(kind, name);
-        let read = retried("get", || self.read(&path, Some((offset, out.len()))))?;
-        out.copy_from_slice(&read);
-        Ok(())
+        let (path, length) = (path(kind, name), out.len());
+        read_part(out, || self.read(&path, Some((offset, length))))
     }
 
     fn put(&self, kind: FileKind, name: &str, content: &[u8]) -> StorageResult<()> {

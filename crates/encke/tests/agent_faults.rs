@@ -36,14 +36,21 @@ fn behind(server: &Server, link: &Proxy) -> (Device, PathBuf) {
     (device, folder)
 }
 
+/// Longer than a place's own client tries again: a job outlives it by its own patience.
+const OUTAGE: Duration = Duration::from_secs(16);
+
 /// Cuts the link for a while once it has carried so many bytes more.
-fn cut(link: &Proxy, after: u64, how: Link) {
+fn cut(link: &Proxy, after: u64, how: Link, time: Duration) {
     let from = link.carried();
     until("the middle", || (link.carried() > from + after).then_some(()));
     link.set(how);
     // How long a cut lasts is the test's input, not something to wait for.
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(time);
     link.set(Link::Up);
+}
+
+fn profile(server: &Server) -> Value {
+    server.call("/api/v1/admin/get-user-profile", &[("TargetUser", USER)])
 }
 
 /// A job that has ended, told whole: its log begins and ends as it should.
@@ -64,39 +71,114 @@ fn a_link_that_is_cut_in_the_middle_loses_nothing() {
     let link = Proxy::to(&server.url);
     let (device, folder) = behind(&server, &link);
     let slow = json!({ "LimitVaultSpeedBps": 16 << 20 });
-    let mut good = 0;
-    for how in [Link::Silent, Link::Down] {
+    let short = Duration::from_secs(4);
+    for (how, time) in [(Link::Silent, short), (Link::Down, OUTAGE)] {
         let id = device.backup_with(&server, "item", "vault", &slow);
-        cut(&link, 12 << 20, how);
+        cut(&link, 12 << 20, how, time);
         let job = whole(&server, &id);
-        good += u32::from(job["Status"] == 5000);
+        assert_eq!(job["Status"], 5000, "{}", log(&server, &id));
+        if how == Link::Down {
+            let text = log(&server, &id);
+            assert!(
+                text.contains("I The Storage Vault can not be reached; trying for 10 minutes"),
+                "{text}"
+            );
+            assert!(
+                text.contains("I The Storage Vault can be reached again"),
+                "{text}"
+            );
+        }
         device.connection(&server);
         device.restic("vault", &["check", "--read-data"]);
         noise(&folder.join("file0"), 30 << 20);
     }
-    assert!(good >= 1, "a silent link is waited for");
-    let id = device.backup(&server, "item", "vault");
-    assert_eq!(ended(&server, &id)["Status"], 5000, "{}", log(&server, &id));
+    device.back_up(&server, "item", "vault");
     for (n, how) in [Link::Silent, Link::Down].into_iter().enumerate() {
         let target = server.work_dir.join(format!("restored{n}"));
         let options = json!({ "Type": 0, "DestPath": target, "OverwriteExistingFiles": true });
         let id = device.restore(&server, "vault", "item", &options, &[]);
-        cut(&link, 8 << 20, how);
+        cut(&link, 8 << 20, how, short);
         let job = whole(&server, &id);
+        assert_eq!(job["Status"], 5000, "{}", log(&server, &id));
         let complete = |target: &Path| {
             fs::read_dir(&folder).unwrap().flatten().all(|f| {
                 let back = target.join(f.path().strip_prefix("/").unwrap());
                 fs::read(f.path()).unwrap() == fs::read(back).unwrap_or_default()
             })
         };
-        if job["Status"] == 5000 {
-            assert!(complete(&target), "it says that it is complete");
-        } else {
-            let id = device.restore(&server, "vault", "item", &options, &[]);
-            assert_eq!(ended(&server, &id)["Status"], 5000, "{}", log(&server, &id));
-            assert!(complete(&target));
-        }
+        assert!(complete(&target), "it says that it is complete");
     }
+}
+
+#[test]
+fn patience_has_the_end_that_is_asked_for_and_a_ping_has_none() {
+    let server = Server::start();
+    let link = Proxy::to(&server.url);
+    let mut device = Device::start(&server, "laptop");
+    device.add_bucket(&server, "vault");
+    device.edit(&server, |p| {
+        p["Destinations"]["vault"]["CometServer"] = json!(link.url())
+    });
+    let file = server.work_dir.join("file");
+    fs::write(&file, "content").unwrap();
+    device.add_item(&server, "item", "engine1/file", &json!({ "INCLUDE1": file }));
+    device.stop();
+    device.set_environment("ENCKE_OUTAGE_SECONDS", "1");
+    device.launch();
+    device.back_up(&server, "item", "vault");
+    link.set(Link::Down);
+    let id = device.backup(&server, "item", "vault");
+    let job = whole(&server, &id);
+    assert_eq!(job["Status"], 7002, "{job}");
+    let text = log(&server, &id);
+    assert!(text.contains("the storage can not be reached"), "{text}");
+    let place = profile(&server)["Destinations"]["vault"].to_string();
+    let asked = std::time::Instant::now();
+    let answer = device.ask(&server, "ping-destination", &[("ExtraData", &place)]);
+    assert_ne!(answer["Status"], 200, "{answer}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "a ping is tried once");
+}
+
+/// A job that begins while the server is away, and can not do so without it: the vault is new, and its key has to be in
+/// the profile before anything is written with it.
+#[test]
+fn a_job_that_begins_without_the_server_waits_for_it() {
+    let server = Server::start();
+    let link = Proxy::to(&server.url);
+    let device = Device::start_at(&server, "laptop", &link.url());
+    let (gate, done) = (server.work_dir.join("gate"), server.work_dir.join("done"));
+    device.add_folder_vault(&server, "used", &server.work_dir.join("used"));
+    device.add_folder_vault(&server, "new", &server.work_dir.join("new"));
+    let command = format!(
+        "while ! test -e '{}'; do sleep 0.1; done; echo x; echo x >> '{}'",
+        gate.display(),
+        done.display()
+    );
+    let item = json!({ "COMMAND": command, "SAVEAS": "o" });
+    let mut jobs: Vec<String> = Vec::new();
+    // As many as a device runs at once, so that the last one begins when the link is cut.
+    for n in 0..9 {
+        let name = format!("item{n}");
+        device.add_item(&server, &name, "engine1/stdout", &item);
+        jobs.push(device.backup(&server, &name, if n < 8 { "used" } else { "new" }));
+    }
+    assert_eq!(job(&server, &jobs[8])["Status"], 6004);
+    link.set(Link::Down);
+    fs::write(&gate, "").unwrap();
+    until("the others' end", || {
+        (fs::read_to_string(&done).unwrap_or_default().lines().count() >= 8).then_some(())
+    });
+    // How long it is away is the test's input, not something to wait for.
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(
+        !server.work_dir.join("new").exists(),
+        "nothing is written with a key that nobody keeps"
+    );
+    link.set(Link::Up);
+    for id in &jobs {
+        assert_eq!(ended(&server, id)["Status"], 5000, "{}", log(&server, id));
+    }
+    device.restic("new", &["check", "--read-data"]);
 }
 
 #[test]

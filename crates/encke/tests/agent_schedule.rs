@@ -254,3 +254,79 @@ fn quotas_and_speed_limits_hold_while_a_job_runs() {
     assert_eq!(ended(&server, &id)["Status"], 7003);
     device.restic("vault", &["check", "--read-data"]);
 }
+
+#[test]
+fn the_start_of_the_machine_starts_a_rule_and_that_of_the_agent_does_not() {
+    let server = Server::start();
+    let mut device = Device::start(&server, "laptop");
+    let notes = noting(&server, &device);
+    set_rule(&device, &server, &json!([]), &json!({ "OnPCBoot": true }));
+    if !device.set_uptime(Some(30)) {
+        eprintln!(
+            "this system lets a test have no time namespace (it needs root and some minutes): not tested"
+        );
+        return;
+    }
+    device.stop();
+    device.launch();
+    until("the run", || (lines(&notes) == 1).then_some(()));
+    device.stop();
+    // Ten minutes later the agent's start is no sign of the machine's.
+    assert!(device.set_uptime(Some(700)));
+    device.launch();
+    // What it starts, it starts before it does what it is asked to.
+    device.back_up(&server, "item", "vault");
+    let all = jobs(&server);
+    let by_rule = |j: &&Value| j["BackupRuleGUID"] == "rule";
+    assert_eq!(
+        (lines(&notes), all.iter().filter(by_rule).count()),
+        (2, 1),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn a_rule_runs_in_its_hours_and_skips_what_still_runs() {
+    let server = Server::start();
+    let device = Device::start(&server, "laptop");
+    device.add_folder_vault(&server, "vault", &server.work_dir.join("vault"));
+    let gate = server.work_dir.join("gate");
+    let command = format!("while ! test -e '{}'; do sleep 0.1; done; echo x", gate.display());
+    let item = json!({ "COMMAND": command, "SAVEAS": "o" });
+    device.add_item(&server, "item", "engine1/stdout", &item);
+    // Due in a few seconds, in an hour that one of them may not run in. Both are looked at in one moment, in this order.
+    let now = jiff::Zoned::now();
+    let past = i64::from(now.minute()) * 60 + i64::from(now.second());
+    let hours = |from: i64, to: i64| {
+        let hour = |add: i64| json!({ "Hour": (i64::from(now.hour()) + add).rem_euclid(24), "Minutes": 0 });
+        json!([{
+            "FrequencyType": 8012, "SecondsPast": (past + 8) % 3600, "RestrictRuntime": true,
+            "FromTime": hour(from), "ToTime": hour(to),
+        }])
+    };
+    device.edit(&server, |p| {
+        for (name, schedules) in [("a-shut", hours(3, 20)), ("b-open", hours(-1, 2))] {
+            p["BackupRules"][name] = json!({
+                "Description": name, "Source": "item", "Destination": "vault", "Schedules": schedules,
+                "SkipAlreadyRunning": true,
+            });
+        }
+    });
+    let of_rule = |rule: &str| {
+        let all = jobs(&server);
+        let found: Vec<Value> = all.into_iter().filter(|j| j["BackupRuleGUID"] == rule).collect();
+        found
+    };
+    let open = until("the run", || of_rule("b-open").pop());
+    assert_eq!(of_rule("a-shut"), Vec::<Value>::new());
+    // By hand it may be started at any hour; but it runs already.
+    let id = started(&device.ask(&server, "run-backup", &[("BackupRule", "a-shut")]));
+    let skipped = ended(&server, &id);
+    assert_eq!(
+        (&skipped["Status"], &skipped["ConflictingJobID"]),
+        (&json!(7006), &open["GUID"])
+    );
+    fs::write(&gate, "").unwrap();
+    let id = open["GUID"].as_str().unwrap();
+    assert_eq!(ended(&server, id)["Status"], 5000, "{}", log(&server, id));
+}

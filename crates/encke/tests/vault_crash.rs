@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -158,4 +159,77 @@ fn a_killed_restore_is_completed_by_the_next_one() {
     assert!(command.output().unwrap().status.success());
     // Nothing is left of files that were not complete either.
     same(&src, &restored);
+}
+
+/// A restore is killed at every call that fills, describes or names a file, and the next one that
+/// overwrites nothing completes it: half a file is never taken for the whole.
+#[test]
+fn a_restore_killed_at_any_call_leaves_no_file_that_looks_whole_and_is_not() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let src = place.0.path().join("src");
+    fs::create_dir(&src).unwrap();
+    for i in 0..2 {
+        fs::write(src.join(format!("small{i}")), noise(i, 3000)).unwrap();
+    }
+    fs::write(src.join("empty"), "").unwrap();
+    fs::write(src.join("large"), noise(9, 3_000_000)).unwrap();
+    place.run(&["init"]);
+    place.run(&["backup", src.to_str().unwrap()]);
+    let mut points = 0;
+    for call in ["pwrite64", "utimensat", "fchmod", "/^renameat"] {
+        for nth in 1.. {
+            let target = place.0.path().join("restored");
+            let restored = target.join(src.strip_prefix("/").unwrap());
+            let args = ["restore", "latest", "--overwrite", "never", "--target"];
+            let mut restore = place.vault(&args);
+            restore.arg(&target);
+            // They are counted thread by thread.
+            let killed = Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+                .arg(format!("inject={call}:signal=KILL:when={nth}"))
+                .arg(restore.get_program())
+                .args(restore.get_args())
+                .env("ENCKE_VAULT_PASSWORD", PASSWORD)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .expect(
+                    "this test kills at system calls by strace: install it (Debian: apt-get install strace)",
+                );
+            let whole = killed.success();
+            if !whole {
+                // Nothing stands under its own name that is neither whole nor marked.
+                for entry in fs::read_dir(&restored).into_iter().flatten().flatten() {
+                    let (path, meta) = (entry.path(), entry.metadata().unwrap());
+                    let original = src.join(entry.file_name());
+                    if original.exists() && meta.permissions().mode() & 0o7777 != 0o1200 {
+                        assert!(
+                            fs::read(&path).unwrap() == fs::read(original).unwrap(),
+                            "{path:?}"
+                        );
+                    }
+                }
+                assert!(restore.output().unwrap().status.success(), "{call} {nth}");
+                points += 1;
+            }
+            same(&src, &restored);
+            let modes = |folder: &Path| -> Vec<u32> {
+                let mut names: Vec<_> = fs::read_dir(folder)
+                    .unwrap()
+                    .flatten()
+                    .map(|e| e.path())
+                    .collect();
+                names.sort();
+                let mode = |p: &PathBuf| fs::metadata(p).unwrap().permissions().mode();
+                names.iter().map(mode).collect()
+            };
+            assert_eq!(modes(&src), modes(&restored), "{call} {nth}");
+            fs::remove_dir_all(&target).unwrap();
+            if whole {
+                break;
+            }
+        }
+    }
+    println!("killed at {points} points");
+    assert!(points >= 12, "{points}");
 }

@@ -73,10 +73,8 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
     )?;
     let shared_room = check_quota(job, &vault_id)?;
     // An index from before another program's clean-up could name packs that are gone: opened anew for each backup.
-    let repo =
-        job.agent
-            .vaults
-            .open_anew(&job.agent, &vault_id, options.limit_vault_speed_bps, &job.cancel)?;
+    let vaults = &job.agent.vaults;
+    let repo = vaults.open_for(job, &vault_id, options.limit_vault_speed_bps)?;
     let before = measure(&repo)?;
     job.detail.lock().destination_size_start = before.clone();
     if vault.storage_limit_enabled && before.size >= vault.storage_limit_bytes {
@@ -94,7 +92,7 @@ pub(super) fn run(job: &Arc<Job>, options: &BackupJobAdvancedOptions) -> Result<
     let room = room.map_or(u64::MAX, |bytes| bytes.max(0).unsigned_abs().saturating_add(sent));
     job.room.store(room, Ordering::Relaxed);
     commands::run(job, When::Before, rule, source, vault);
-    let outcome = back_up(job, &repo, item, rule, source, vault, options);
+    let outcome = job.or_cancelled(back_up(job, &repo, item, rule, source, vault, options));
     let status = match &outcome {
         Err(End::Status(status, _)) => *status,
         Ok(()) if job.warnings.load(Ordering::Relaxed) > 0 => JOB_STATUS_FAILED_WARNING,

@@ -175,7 +175,11 @@ pub(crate) async fn start_restore(
     }
     let plan = restore::plan(&options)?;
     let job = new_job(agent, JOB_CLASSIFICATION_RESTORE, &source, &destination, 0);
-    start(agent, job, move |job| restore::run(job, &snapshot, &paths, plan)).await
+    start(agent, job, move |job| {
+        let ended = restore::run(job, &snapshot, &paths, plan);
+        job.or_cancelled(ended)
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -98,10 +98,10 @@ impl Running {
 
 /// A running job.
 pub(crate) struct Job {
-    agent: Arc<Agent>,
+    pub(crate) agent: Arc<Agent>,
     detail: Mutex<BackupJobDetail>,
     progress: Progress,
-    cancel: Cancel,
+    pub(crate) cancel: Cancel,
     /// Set when only the commands at the end are left to do.
     ending: AtomicBool,
     /// Ends those commands: they run even when the job was cancelled.
@@ -158,7 +158,7 @@ impl Job {
         self.agent.deliver.notify_one();
     }
 
-    fn info(&self, message: &str) {
+    pub(crate) fn info(&self, message: &str) {
         self.log("I", message);
     }
 
@@ -236,6 +236,16 @@ impl Job {
         self.cancel.cancel();
         if self.ending.load(Ordering::SeqCst) {
             self.cancel_after.cancel();
+        }
+    }
+
+    /// What failed since the job was cancelled is no fault.
+    fn or_cancelled(&self, ended: Result<(), End>) -> Result<(), End> {
+        match ended {
+            Err(End::Status(JOB_STATUS_FAILED_ERROR, _)) if self.cancel.is_cancelled() => {
+                Err(RepoError::Cancelled.into())
+            }
+            ended => ended,
         }
     }
 

@@ -137,7 +137,7 @@ pub(super) fn run(job: &Arc<Job>, snapshot: &str, paths: &[String], plan: Plan) 
         let d = job.detail.lock();
         (d.source_guid.clone(), d.destination_guid.clone())
     };
-    let repo = job.agent.vaults.open(&job.agent, &vault)?;
+    let repo = job.agent.vaults.open_for(job, &vault, 0)?;
     let snapshot = if snapshot.is_empty() {
         let newest = repo
             .snapshots()?

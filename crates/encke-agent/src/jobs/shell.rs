@@ -120,7 +120,8 @@ fn finish(mut child: Child, cancel: &Cancel) -> io::Result<Finished> {
     let (stderr, err_ended) = collect(child.stderr.take());
     let status = wait(&mut child, cancel)?;
     for ended in [out_ended, err_ended] {
-        let _ = ended.recv_timeout(OUTPUT_TIME);
+        let time = if cancel.is_cancelled() { LOOK } else { OUTPUT_TIME };
+        let _ = ended.recv_timeout(time);
     }
     let text = |kept: Arc<Mutex<Vec<u8>>>| String::from_utf8_lossy(&kept.lock()).trim().to_string();
     Ok(Finished {

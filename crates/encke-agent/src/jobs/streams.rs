@@ -6,6 +6,8 @@ use encke_api::constants::JOB_STATUS_FAILED_ERROR;
 use encke_repo::{BackupOptions, BackupSummary, Repository};
 use encke_storage::{RemoteShell, RemoteStop};
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -185,15 +187,38 @@ struct Output {
     failures: Arc<Mutex<Vec<String>>>,
 }
 
+impl Output {
+    fn check_cancel(&self) -> io::Result<()> {
+        if self.job.cancel.is_cancelled() {
+            return Err(io::Error::other("the job was cancelled"));
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to read, the end included. A program that was ended may have left others behind
+    /// that keep its output open and are silent.
+    fn wait_for_output(&self) -> io::Result<()> {
+        let time = Timespec::try_from(LOOK).map_err(io::Error::other)?;
+        loop {
+            self.check_cancel()?;
+            let mut pipe = [PollFd::new(&self.stdout, PollFlags::IN)];
+            match rustix::event::poll(&mut pipe, Some(&time)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
 impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait_for_output()?;
         let n = self.stdout.read(buffer)?;
         if n > 0 || buffer.is_empty() {
             return Ok(n);
         }
-        if self.job.cancel.is_cancelled() {
-            return Err(io::Error::other("the job was cancelled"));
-        }
+        self.check_cancel()?;
         loop {
             let mut current = self.current.lock();
             let Some(Running::Here(child)) = current.as_mut() else {

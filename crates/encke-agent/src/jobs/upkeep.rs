@@ -41,11 +41,15 @@ pub(crate) async fn start_upkeep(
         Upkeep::DeleteSnapshots { .. } => JOB_CLASSIFICATION_DELETE_CUSTOM,
     };
     let job = new_job(agent, class, "", &destination, 0);
-    start(agent, job, move |job| run(job, &destination, &task)).await
+    start(agent, job, move |job| {
+        let ended = run(job, &destination, &task);
+        job.or_cancelled(ended)
+    })
+    .await
 }
 
 fn run(job: &Arc<Job>, vault: &str, task: &Upkeep) -> Result<(), End> {
-    let repo = job.agent.vaults.open_anew(&job.agent, vault, 0, &job.cancel)?;
+    let repo = job.agent.vaults.open_for(job, vault, 0)?;
     let ended = match task {
         Upkeep::Retention => {
             let ended = retention::pass(job, &repo, vault);

@@ -345,7 +345,11 @@ fn known_nodes(id: &Id, path: &Path, shared: &Shared) -> Vec<KnownNode> {
         .load_blob(BlobType::Tree, id)
         .and_then(|json| parse_known(&json));
     nodes.unwrap_or_else(|e| {
-        tracing::warn!(error = %e, path = %path.display(), "the parent's listing can not be used");
+        if e.is_passing() {
+            shared.fail(e);
+        } else {
+            tracing::warn!(error = %e, path = %path.display(), "the parent's listing can not be used");
+        }
         Vec::new()
     })
 }

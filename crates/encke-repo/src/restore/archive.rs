@@ -192,7 +192,9 @@ impl Read for Content<'_> {
             self.chunk = match id.map(|_| self.writer.next()) {
                 None => vec![0; size],
                 Some(Ok(chunk)) if chunk.len() == size => chunk,
-                Some(Err(RepoError::Storage(e))) => return Err(io::Error::other(RepoError::Storage(e))),
+                Some(Err(e)) if e.is_passing() || matches!(e, RepoError::Storage(_)) => {
+                    return Err(io::Error::other(e));
+                }
                 Some(r) => {
                     let why = r.err().map_or("it is too short".into(), |e| e.to_string());
                     work.warning(self.path, &format!("{size} bytes replaced by zeros: {why}"));

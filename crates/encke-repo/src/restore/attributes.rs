@@ -50,7 +50,7 @@ fn times(node: &Node) -> Option<Timestamps> {
     })
 }
 
-/// Sets owner, mode, extended attributes and times of an open file or folder, in the order in which none undoes another.
+/// Sets owner, extended attributes, times and mode of an open file or folder, in the order in which none undoes another.
 /// `fresh` if this restore has made it.
 pub(super) fn of_open(file: &OwnedFd, path: &Path, node: &Node, fresh: bool, work: &Work) {
     let failed = |what: &str, e: rustix::io::Errno| work.warning(path, &format!("{what}: {e}"));
@@ -63,9 +63,6 @@ pub(super) fn of_open(file: &OwnedFd, path: &Path, node: &Node, fresh: bool, wor
             Ok(()) => {}
         }
     }
-    if let Err(e) = rustix::fs::fchmod(file, Mode::from_raw_mode(mode)) {
-        failed("the mode can not be set", e);
-    }
     for (name, value) in &node.xattrs {
         if let Err(e) = rustix::fs::fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
             failed(&format!("the extended attribute {name} can not be set"), e);
@@ -75,6 +72,10 @@ pub(super) fn of_open(file: &OwnedFd, path: &Path, node: &Node, fresh: bool, wor
         && let Err(e) = rustix::fs::futimens(file, &times)
     {
         failed("the times can not be set", e);
+    }
+    // Last: from now on it counts as whole.
+    if let Err(e) = rustix::fs::fchmod(file, Mode::from_raw_mode(mode)) {
+        failed("the mode can not be set", e);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A regular file being restored.
 
 use super::plan::{Entry, Plan};
-use super::root::{Opened, Root};
+use super::root::{Opened, Root, UNFINISHED};
 use super::{Work, attributes};
 use crate::error::RepoError;
 use crate::id::Id;
@@ -29,10 +29,10 @@ pub(super) struct Target<'a> {
     failed: AtomicBool,
 }
 
-/// Makes a new file that nobody else may look into before it has its own mode.
+/// Makes a new file that nobody may look into, and that can be told from others, until it has its own mode.
 pub(super) fn create(at: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(at, name, flags, Mode::RUSR | Mode::WUSR)
+    rustix::fs::openat(at, name, flags, UNFINISHED)
 }
 
 impl<'a> Target<'a> {

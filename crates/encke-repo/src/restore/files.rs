@@ -3,7 +3,7 @@
 use super::attributes::{self, may_replace};
 use super::content::{Target, create};
 use super::plan::{Entry, Plan};
-use super::root::{DRAFT, Opened, Root};
+use super::root::{DRAFT, Opened, Root, is_unfinished};
 use super::{Overwrite, Work};
 use crate::error::{RepoError, RepoResult};
 use crate::id::{Id, IdMap};
@@ -139,15 +139,15 @@ fn prepare<'a>(
             && kind == FileType::RegularFile
             && u64::try_from(existing.st_size) == Ok(node.size)
             && same_content(at, entry, work);
-        if same || !may_replace(&existing, node, work) {
+        if same || !(is_unfinished(&existing) || may_replace(&existing, node, work)) {
             work.kept.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         in_the_way = true;
     }
-    // What is in the way goes only when the new file is complete; what is long in the making shall not look complete
-    // after a crash.
-    let draft = (in_the_way || node.content.len() > 1)
+    // What is in the way goes only when the new file is complete; what is long in the making shall not be there after a
+    // crash. For a small file its mark is enough, and less work.
+    let draft = (in_the_way || node.content.len() > 1 || !root.keeps_mark)
         .then(|| format!("{DRAFT}{}-{number}", std::process::id()).into());
     let mut target = Target::new(entry, draft, dir.fresh);
     if node.content.len() != 1 {
@@ -309,6 +309,11 @@ fn read_pack(
             thread.sealed.resize(length, 0);
         }
         let read = backend.read_range(FileKind::Pack, &name, start, &mut thread.sealed[..length]);
+        let read = match read.map_err(RepoError::from) {
+            // Of what could not be asked for nothing is lost.
+            Err(e) if e.is_passing() => return Err(e),
+            read => read,
+        };
         Progress::add(&work.progress.downloaded, length as u64);
         for u in group {
             work.check_cancel()?;
@@ -321,12 +326,16 @@ fn read_pack(
                 let sealed = &mut thread.sealed[..size];
                 backend
                     .read_range(FileKind::Pack, &name, u64::from(u.at.offset), sealed)
+                    .map_err(RepoError::from)
                     .map(|()| sealed)
             };
+            let sealed = match sealed {
+                Err(e) if e.is_passing() => return Err(e),
+                sealed => sealed,
+            };
             let key = work.repo.key();
-            let content = sealed
-                .map_err(RepoError::from)
-                .and_then(|sealed| thread.unsealer.open(key, &u.id, sealed, u.at.uncompressed));
+            let content =
+                sealed.and_then(|sealed| thread.unsealer.open(key, &u.id, sealed, u.at.uncompressed));
             for &(number, offset) in &u.places {
                 let target = &targets[number as usize];
                 match &content {

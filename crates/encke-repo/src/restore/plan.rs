@@ -117,10 +117,10 @@ impl Plan {
                         .nodes
                         .into_iter()
                         .for_each(|node| s.add(node, &listing, &found, work)),
-                    Err(RepoError::Cancelled) => {
+                    Err(e) if e.is_passing() => {
                         s.waiting.clear();
                         changed.notify_all();
-                        return Err(RepoError::Cancelled);
+                        return Err(e);
                     }
                     Err(e) => work.warning(&s.plan.dirs[listing.dir].path, &e.to_string()),
                 }

@@ -4,7 +4,7 @@
 use super::plan::{Dir, Plan};
 use super::{Overwrite, Work};
 use crate::error::RepoResult;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
@@ -16,12 +16,33 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub(super) const DRAFT: &str = ".encke-restore-";
 /// New folders are nobody else's business until they have their own mode.
 const PRIVATE: Mode = Mode::RWXU;
+/// Mode of a new file until it is whole and has its own: nobody can read it, and the sticky bit, which means nothing for
+/// files, tells a later restore what it is should this one be killed.
+pub(super) const UNFINISHED: Mode = Mode::from_raw_mode(0o1200);
 
 pub(super) struct Root {
     folder: OwnedFd,
     /// Whether the kernel can do it in one call (`openat2`, Linux 5.6).
     at_once: AtomicBool,
     direct: bool,
+    /// Whether files here keep the mode [`UNFINISHED`]: not every file system knows modes.
+    pub keeps_mark: bool,
+}
+
+/// Whether an entry is a file that a killed restore has left half-written under its own name.
+pub(super) fn is_unfinished(entry: &Stat) -> bool {
+    FileType::from_raw_mode(entry.st_mode) == FileType::RegularFile
+        && Mode::from_raw_mode(entry.st_mode) == UNFINISHED
+}
+
+/// Makes a new file and looks at its mode.
+fn keeps_mark(folder: &OwnedFd) -> bool {
+    let name = format!("{DRAFT}{}-mark", std::process::id());
+    let kept = super::content::create(folder, OsStr::new(&name))
+        .and_then(rustix::fs::fstat)
+        .is_ok_and(|made| is_unfinished(&made));
+    let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+    kept
 }
 
 impl Root {
@@ -31,6 +52,7 @@ impl Root {
         let folder = rustix::fs::open(target, flags, Mode::empty())?;
         Ok(Self {
             direct: encke_storage::direct::suits(&folder),
+            keeps_mark: keeps_mark(&folder),
             folder,
             at_once: AtomicBool::new(true),
         })

@@ -72,9 +72,15 @@ pub(crate) fn still_right(profile: &UserProfileConfig, login_key: &str) -> bool 
 }
 
 async fn check_and_register(app: &App, hello: &Hello) -> ApiResult<StoredProfile> {
-    let stored = profile_of(app, &Scope::All, &hello.username)
-        .await
-        .map_err(|_| ApiError::unauthorised())?;
+    let stored = profile_of(app, &Scope::All, &hello.username).await;
+    // That there is no such account is nobody's business; that the store fails is not the device's fault.
+    let stored = stored.map_err(|e| {
+        if e.status < 500 {
+            ApiError::unauthorised()
+        } else {
+            e
+        }
+    })?;
     let profile = stored.parse().map_err(store_error)?;
     if !still_right(&profile, &hello.login_key) {
         app.store.announce(|| {

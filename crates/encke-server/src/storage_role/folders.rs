@@ -196,8 +196,9 @@ impl Folder {
             fs::remove_file(temp)?;
         } else {
             match fs::rename(temp, &target) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound && !parent.exists() => {
-                    // The first object of a `data/xx`. Not a bucket's own folder, which may be gone for good.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    // The first object of a `data/xx`, or one of the first: they may come at the same moment. Not a
+                    // bucket's own folder, which may be gone for good.
                     match make_folder(parent) {
                         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
                         _ => sync_folder(parent.parent().unwrap_or(&self.path))?,
@@ -445,4 +446,42 @@ fn make_folder(path: &Path) -> io::Result<()> {
 
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Barrier, Mutex};
+
+    /// A new folder of `data/` is made by whoever comes first, and nobody fails for coming second.
+    #[test]
+    fn first_objects_of_a_new_folder_can_come_at_the_same_moment() {
+        const AT_ONCE: usize = 4;
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder {
+            path: root.path().join("bucket"),
+        };
+        folder.create().unwrap();
+        let (gate, failures) = (Barrier::new(AT_ONCE), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            for n in 0..AT_ONCE {
+                let (folder, gate, failures) = (&folder, &gate, &failures);
+                scope.spawn(move || {
+                    for prefix in 0..=255u8 {
+                        let name = ObjectName(format!("{prefix:02x}{n:062x}"));
+                        let draft = folder.temp(&name.0);
+                        fs::write(&draft, [prefix]).unwrap();
+                        gate.wait();
+                        let published = folder.publish(&draft, &Object::Named(Kind::Data, name));
+                        // Told at the end: the others wait at the gate.
+                        if let Err(e) = published {
+                            failures.lock().unwrap().push(e);
+                        }
+                    }
+                });
+            }
+        });
+        let failures: Vec<io::Error> = failures.into_inner().unwrap();
+        assert!(failures.is_empty(), "{failures:?}");
+    }
 }

@@ -377,15 +377,23 @@ async fn refused(folder: Folder, id: &BucketId, refusal: Refusal) -> Response {
                 "The server's disk is full; nothing was kept",
             )
         }
-        Refusal::Disk(e) => not_read(folder, id, &e).await,
+        // Whatever was not found, it was not the object: a client that is told 404 would not try again.
+        Refusal::Disk(e) => match missing(folder, id).await {
+            Some(response) => response,
+            None => failed(id, &e),
+        },
     }
+}
+
+fn failed(id: &BucketId, e: &io::Error) -> Response {
+    tracing::error!(bucket = %id, error = %e, "the disk of the buckets failed");
+    text(StatusCode::INTERNAL_SERVER_ERROR, "Internal error")
 }
 
 /// What to answer when an object could not be reached.
 async fn not_read(folder: Folder, id: &BucketId, e: &io::Error) -> Response {
     if e.kind() != io::ErrorKind::NotFound {
-        tracing::error!(bucket = %id, error = %e, "the disk of the buckets failed");
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "Internal error");
+        return failed(id, e);
     }
     match missing(folder, id).await {
         Some(response) => response,

@@ -15,7 +15,7 @@ pub const USER: &str = "dora";
 pub const PASSWORD: &str = "dora-password";
 
 /// Nothing of what tests wait for takes this long, even on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks until there is an answer.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -36,7 +36,17 @@ pub struct Device {
     data_dir: PathBuf,
     /// The network namespace it runs in, where it is not the test's own.
     namespace: Option<String>,
+    /// What the agent is started with, beside this process's own environment.
+    environment: Vec<(String, String)>,
+    /// Seconds since the machine's start, as the agent sees it, where it is not the truth.
+    uptime: Option<u64>,
     child: Option<Child>,
+}
+
+/// Seconds since this machine started.
+fn uptime() -> u64 {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap();
+    text.split('.').next().unwrap().parse().unwrap()
 }
 
 impl Device {
@@ -71,6 +81,8 @@ impl Device {
             id: name.to_string(),
             data_dir: server.work_dir.join(name),
             namespace: namespace.map(str::to_string),
+            environment: Vec::new(),
+            uptime: None,
             child: None,
         };
         let mut all = vec!["register", "--server", url, "--user", USER, "--device-id", name];
@@ -88,17 +100,30 @@ impl Device {
             id: name.to_string(),
             data_dir: server.work_dir.join(name),
             namespace: None,
+            environment: Vec::new(),
+            uptime: None,
             child: None,
         }
     }
 
     fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_encke");
-        let mut command = Command::new(if self.namespace.is_some() { "ip" } else { program });
-        if let Some(namespace) = &self.namespace {
-            // Replaced by the program: one process.
-            command.args(["netns", "exec", namespace, program]);
-        }
+        // Each replaced by the program: one process.
+        let mut command = match (&self.namespace, self.uptime) {
+            (Some(namespace), _) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, program]);
+                command
+            }
+            (None, Some(seconds)) => {
+                let mut command = Command::new("unshare");
+                command.args(["--time", "--boottime"]);
+                command.arg(format!("-{}", uptime() - seconds)).arg(program);
+                command
+            }
+            (None, None) => Command::new(program),
+        };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
             .args(["agent", "--data-dir"])
             .arg(&self.data_dir)
@@ -131,6 +156,21 @@ impl Device {
             .stderr(log)
             .spawn();
         self.child = Some(child.unwrap());
+    }
+
+    /// Starts the agent with this in its environment from now on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_string(), value.to_string()));
+    }
+
+    /// From now on the agent sees a machine that started so many seconds before it. Answers whether the system lets a
+    /// test do that, and whether the machine itself has run for longer.
+    pub fn set_uptime(&mut self, seconds: Option<u64>) -> bool {
+        self.uptime = seconds;
+        let tried = Command::new("unshare")
+            .args(["--time", "--boottime", "-1", "true"])
+            .output();
+        uptime() > seconds.unwrap_or(0) && tried.is_ok_and(|t| t.status.success())
     }
 
     /// Whether the agent has not ended.

@@ -30,12 +30,19 @@ pub struct Proxy {
 struct Shared {
     link: AtomicU8,
     carried: AtomicU64,
+    /// Bytes carried after which the link falls silent; 0 for never.
+    silent_at: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
 impl Shared {
     fn is(&self, link: Link) -> bool {
         self.link.load(SeqCst) == link as u8
+    }
+
+    fn is_silent(&self) -> bool {
+        let at = self.silent_at.load(SeqCst);
+        self.is(Link::Silent) || (at > 0 && self.carried.load(SeqCst) >= at)
     }
 }
 
@@ -76,12 +83,23 @@ impl Proxy {
 
     /// Cuts or mends the link.
     pub fn set(&self, link: Link) {
+        self.shared.silent_at.store(0, SeqCst);
         self.shared.link.store(link as u8, SeqCst);
         if link == Link::Down {
             for connection in self.shared.open.lock().unwrap().drain(..) {
                 let _ = connection.shutdown(Shutdown::Both);
             }
         }
+    }
+
+    /// Lets the link fall silent once it has carried so many bytes more, until it is set anew.
+    pub fn silence_after(&self, bytes: u64) {
+        self.shared.silent_at.store(self.carried() + bytes, SeqCst);
+    }
+
+    /// Whether the link carries nothing just now, and nobody was told.
+    pub fn is_silent(&self) -> bool {
+        self.shared.is_silent()
     }
 
     /// Bytes carried so far, both ways.
@@ -93,7 +111,7 @@ impl Proxy {
 fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
-        while shared.is(Link::Silent) {
+        while shared.is_silent() {
             std::thread::sleep(Duration::from_millis(20));
         }
         shared.carried.fetch_add(n as u64, SeqCst);
