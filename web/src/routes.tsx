@@ -70,6 +70,7 @@ const pages = [
   page('/accounts/$username/vaults/$vault/edit', () => import('./pages/account/VaultPage'), 'VaultPage'),
   page('/devices', () => import('./pages/Devices'), 'Devices'),
   page('/install', () => import('./pages/Install'), 'Install'),
+  page('/downloads', () => import('./pages/Downloads'), 'Downloads'),
   page('/jobs', () => import('./pages/Jobs'), 'Jobs'),
   page('/jobs/$id', () => import('./pages/Job'), 'JobPage'),
   page('/activity', () => import('./pages/Activity'), 'Activity'),

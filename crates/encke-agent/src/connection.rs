@@ -2,10 +2,10 @@
 
 use crate::error::{AgentError, AgentResult};
 use crate::settings::Settings;
-use crate::{Agent, Farewell, PendingCall, VERSION, browse, device, jobs};
+use crate::{Agent, Farewell, PendingCall, VERSION, browse, device, jobs, update};
 use encke_api::live::{
     Call, DeviceMessage, HEARTBEAT_SECONDS, Hello, Joiner, LIVE_PATH, MAX_FRAME, PROTOCOL, ProfileAndHash,
-    Request, ServerMessage, parts,
+    Request, ServerMessage, parts, platform,
 };
 use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use serde_json::Value;
@@ -43,6 +43,10 @@ pub(crate) struct SignIn<'a> {
     pub running: &'a [String],
     /// Whether file names may be shown; the settings' own word if nothing is said.
     pub allows_filenames: Option<bool>,
+    /// SHA-256 of the program that runs.
+    pub program: &'a str,
+    /// SHA-256 of the program that the device is changing to.
+    pub updating_to: &'a str,
 }
 
 fn hello(settings: &Settings, how: &SignIn) -> Hello {
@@ -56,11 +60,13 @@ fn hello(settings: &Settings, how: &SignIn) -> Hello {
         register: how.register,
         friendly_name: settings.device_name.clone(),
         client_version: VERSION.into(),
-        platform: device::platform(),
+        platform: platform(),
         os: device::os_info(),
         time_zone: device::time_zone(),
         allows_filenames: how.allows_filenames.unwrap_or(settings.allows_filenames),
         running_jobs: how.running.to_vec(),
+        program: how.program.to_string(),
+        updating_to: how.updating_to.to_string(),
     }
 }
 
@@ -144,8 +150,11 @@ pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCa
     while !agent.stopping.is_cancelled() {
         let running = agent.jobs.lock().ids();
         let settings = agent.settings();
+        let underway = agent.update.lock().clone();
         let how = SignIn {
             running: &running,
+            program: &agent.own.sha256,
+            updating_to: underway.as_ref().map_or("", |u| u.target()),
             allows_filenames: Some(agent.allows_filenames()),
             ..Default::default()
         };
@@ -156,6 +165,7 @@ pub(crate) async fn keep(agent: &Arc<Agent>, mut calls: mpsc::Receiver<PendingCa
                 agent.set_account(account);
                 jobs::keep_waiting_statistics(agent);
                 agent.is_connected.store(true, Ordering::Relaxed);
+                update::connected(agent);
                 serve(agent, socket, &mut calls).await;
                 agent.is_connected.store(false, Ordering::Relaxed);
                 tracing::info!("connection ended");
@@ -499,6 +509,9 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> AgentResult<Value> {
         Request::ForgetLogin => leave(agent, Some(Farewell::ForgetLogin)).await,
         Request::Uninstall { remove_settings } => {
             leave(agent, Some(Farewell::Uninstall { remove_settings })).await
+        }
+        Request::UpdateSoftware { program, interrupt } => {
+            browse::body(&update::begin(agent, program, interrupt).await?)
         }
         Request::Register { .. } => Err(AgentError::Invalid("this device is registered already".into())),
         Request::DropConnection => Err(AgentError::Unsupported("dropping is done by the server".into())),

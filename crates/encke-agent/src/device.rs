@@ -1,5 +1,6 @@
 //! What a device tells about itself.
 
+use encke_api::live::platform;
 use encke_api::types::OSInfo;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -24,17 +25,6 @@ pub(crate) fn id() -> String {
 
 pub(crate) fn host_name() -> String {
     read("/proc/sys/kernel/hostname")
-}
-
-/// Operating system and architecture, in the names Go gives them.
-pub(crate) fn platform() -> String {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
-    };
-    format!("{}/{arch}", std::env::consts::OS)
 }
 
 pub(crate) fn os_info() -> OSInfo {

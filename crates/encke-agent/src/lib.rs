@@ -26,14 +26,16 @@ mod settings;
 mod spool;
 mod throttle;
 mod tools;
+mod update;
 mod vaults;
 
 pub use error::{AgentError, AgentResult};
-pub use install::{UNIT_FOLDER, install, uninstall};
+pub use install::{Service, install, uninstall};
 pub use lobby::wait_in_lobby;
 pub use register::{Registration, register, register_by_token};
 pub use settings::{Settings, default_data_dir};
 pub use throttle::Throttled;
+pub use update::put_back;
 pub use vaults::{VaultAccess, vault_access};
 
 use encke_api::constants::{JOB_CLASSIFICATION_BACKUP, SETTING_ENFORCED_OFF, SETTING_ENFORCED_ON};
@@ -84,6 +86,12 @@ pub struct Agent {
     stopping: CancellationToken,
     /// What is done at the very end, where the server asked for more than a stop.
     farewell: Mutex<Option<Farewell>>,
+    /// The program that runs.
+    own: update::Own,
+    /// The change to another program, where one is on its way.
+    update: Mutex<Option<Arc<update::Underway>>>,
+    /// Set while no new jobs are to begin, since the program is about to be changed.
+    closing: AtomicBool,
 }
 
 /// How the agent leaves for good.
@@ -93,6 +101,17 @@ enum Farewell {
     ForgetLogin,
     /// Out of the system's services, perhaps with all settings.
     Uninstall { remove_settings: bool },
+    /// To come back as the program that lies in this one's place.
+    Restart,
+}
+
+/// How the agent ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// For good.
+    Stopped,
+    /// To be started anew, as the program of this path.
+    Replaced(PathBuf),
 }
 
 impl Agent {
@@ -100,9 +119,15 @@ impl Agent {
     ///
     /// # Errors
     /// The data folder can not be used, or this device is not registered.
-    pub async fn run(data_dir: &Path, stopping: CancellationToken) -> AgentResult<()> {
+    pub async fn run(data_dir: &Path, stopping: CancellationToken) -> AgentResult<Ended> {
         let settings = Settings::load(data_dir)?;
         let _only = settings::lock(data_dir)?;
+        let own = tokio::task::spawn_blocking(update::Own::read);
+        let own = own.await.unwrap_or_default();
+        let begin = match update::at_start(data_dir, &own)? {
+            update::Begin::PutBack(program) => return Ok(Ended::Replaced(program)),
+            begin => begin,
+        };
         jobs::clear_snapshots(data_dir);
         let spool = Spool::open(&data_dir.join("spool.db"))?;
         // Jobs of a process that died: nobody will ever finish them.
@@ -130,10 +155,18 @@ impl Agent {
             later: Mutex::new(died.into_iter().map(|d| (d, jobs::Outcome::default())).collect()),
             stopping,
             farewell: Mutex::default(),
+            own,
+            update: Mutex::default(),
+            closing: AtomicBool::new(false),
         });
         let scheduler = tokio::spawn(scheduler::run(agent.clone()));
+        let confirming = matches!(begin, update::Begin::Confirm)
+            .then(|| tokio::spawn(update::confirm_in_time(agent.clone())));
         connection::keep(&agent, receive).await;
         scheduler.abort();
+        if let Some(confirming) = confirming {
+            confirming.abort();
+        }
         jobs::stop_all(&agent).await;
         let farewell = *agent.farewell.lock();
         match farewell {
@@ -144,9 +177,12 @@ impl Agent {
                     install::forget(data_dir);
                 }
             }
+            Some(Farewell::Restart) => {
+                return agent.own.path().map(Ended::Replaced);
+            }
             None => {}
         }
-        Ok(())
+        Ok(Ended::Stopped)
     }
 
     fn settings(&self) -> Arc<Settings> {

@@ -6,7 +6,7 @@ use crate::register::{Registration, register};
 use crate::settings::{self, Settings};
 use crate::{VERSION, device};
 use encke_api::live::{
-    DeviceMessage, HEARTBEAT_SECONDS, Joiner, LobbyHello, PROTOCOL, Request, ServerMessage,
+    DeviceMessage, HEARTBEAT_SECONDS, Joiner, LobbyHello, PROTOCOL, Request, ServerMessage, platform,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub async fn wait_in_lobby(
         device_id: place.device_id.map_or_else(device::id, str::to_string),
         friendly_name: place.device_name.map_or_else(device::host_name, str::to_string),
         client_version: VERSION.into(),
-        platform: device::platform(),
+        platform: platform(),
         os: device::os_info(),
         time_zone: device::time_zone(),
     }));

@@ -7,7 +7,7 @@ use crate::error::{AgentError, AgentResult};
 use crate::settings::{self, Settings};
 use encke_api::account_keys::{AccountKeys, LoginKey, WrappingKey};
 use encke_api::live::{
-    DeviceMessage, Hello, LOGIN_PARAMETERS_PATH, LoginParameters, PROTOCOL, ServerMessage,
+    DeviceMessage, Hello, LOGIN_PARAMETERS_PATH, LoginParameters, PROTOCOL, ServerMessage, platform,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -101,11 +101,13 @@ pub async fn register_by_token(
         register: true,
         friendly_name: name.clone(),
         client_version: VERSION.into(),
-        platform: device::platform(),
+        platform: platform(),
         os: device::os_info(),
         time_zone: device::time_zone(),
         allows_filenames: r.allows_filenames,
         running_jobs: Vec::new(),
+        program: String::new(),
+        updating_to: String::new(),
     };
     // A folder that can not be written is found out before the token is spent.
     settings::check_folder(data_dir)?;

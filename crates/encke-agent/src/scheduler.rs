@@ -9,6 +9,7 @@ use encke_api::types::BackupRuleConfig;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const FILE: &str = "schedule.json";
@@ -21,6 +22,11 @@ pub(crate) async fn run(agent: Arc<Agent>) {
     let mut uptime = uptime();
     let mut refused = BTreeMap::new();
     loop {
+        if agent.closing.load(Ordering::SeqCst) {
+            // The program that comes next starts what is due.
+            agent.profile_changed.notified().await;
+            continue;
+        }
         let account = agent.account.read().clone();
         if let Some(account) = account {
             let before = planner.clone();

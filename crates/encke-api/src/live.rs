@@ -19,6 +19,10 @@ pub const LIVE_PATH: &str = "/api/encke/v1/device/live";
 /// Path of the form call (`Username`) that tells how to stretch a password; answers [`Stretching`] as JSON. An
 /// unknown user gets made-up but steady parameters.
 pub const LOGIN_PARAMETERS_PATH: &str = "/api/encke/v1/device/login-parameters";
+/// Path of the form call that answers the client program of the server's own platform, as bytes: to a device that names
+/// itself (`Username`, `LoginKey`, `DeviceID`), to whoever brings an install token (`InstallToken`, which stays good) or an
+/// account's log-in (`Username`, `Password`), and to everybody where the configuration says so.
+pub const PROGRAM_PATH: &str = "/api/encke/v1/client/program";
 /// Version of this protocol, in [`Hello`]. The server refuses others.
 pub const PROTOCOL: u32 = 1;
 /// The server pings at this interval in seconds, and either side gives up after three of silence.
@@ -69,6 +73,12 @@ pub struct Hello {
     pub allows_filenames: bool,
     /// Jobs that run on the device now; the server closes any other job it believes to run there.
     pub running_jobs: Vec<String>,
+    /// SHA-256 of the program that runs, hexadecimal.
+    #[serde(default)]
+    pub program: String,
+    /// SHA-256 of the program that the device is changing to; empty for none.
+    #[serde(default)]
+    pub updating_to: String,
 }
 
 /// First frame of a device that has no account.
@@ -156,6 +166,13 @@ pub enum Call {
     CheckQuota {
         /// Key in `Destinations`.
         destination: String,
+    },
+    /// An update that was asked for by [`Request::UpdateSoftware`] came to nothing.
+    UpdateFailed {
+        /// SHA-256 of the program that the device did not change to.
+        program: String,
+        /// Why, for people.
+        problem: String,
     },
     /// Replaces the profile if `require_hash` is still its hash, else 409. Answers [`ProfileAndHash`].
     SetProfile {
@@ -381,6 +398,15 @@ pub enum Request {
         /// Remove settings and what waits to be delivered as well.
         remove_settings: bool,
     },
+    /// Change to the server's program, fetched from [`PROGRAM_PATH`], once no job runs. [`UpdateBegun`], as soon as the
+    /// program has been fetched and tried or can not be, or after [`UPDATE_REPLY_SECONDS`]; what fails later is told by
+    /// [`Call::UpdateFailed`].
+    UpdateSoftware {
+        /// The program.
+        program: Program,
+        /// Cancel the jobs that run instead of waiting for them.
+        interrupt: bool,
+    },
     /// Close the connection; the device connects again. No body.
     DropConnection,
     /// Leave the lobby and register with this account. No body.
@@ -392,6 +418,46 @@ pub enum Request {
         /// Six digits, where the account asks for them.
         totp: String,
     },
+}
+
+/// A client program that a server hands out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its version, as devices report it.
+    pub version: String,
+    /// Where it runs, as in [`Hello::platform`].
+    pub platform: String,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Operating system and architecture of this program, in the names Go gives them, such as `linux/amd64`.
+#[must_use]
+pub fn platform() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    };
+    format!("{}/{arch}", std::env::consts::OS)
+}
+
+/// Most seconds after which a device answers [`Request::UpdateSoftware`], whatever it has come to.
+pub const UPDATE_REPLY_SECONDS: u64 = 60;
+
+/// Reply body of [`Request::UpdateSoftware`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateBegun {
+    /// The device runs this very program already.
+    Unchanged,
+    /// The program is still on its way.
+    Fetching,
+    /// The program is there and works; the device changes to it when no job runs.
+    Ready,
 }
 
 /// What snapshots of some items hold notes about.

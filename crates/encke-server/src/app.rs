@@ -50,6 +50,10 @@ pub struct App {
     pub webhooks: crate::webhooks::State,
     /// Devices on line.
     pub live: Registry,
+    /// The program that clients get.
+    pub program: crate::clients::OwnProgram,
+    /// The update campaign.
+    pub campaign: crate::updates::Campaigns,
     /// Devices that wait for an account.
     pub lobby: crate::installation::Lobby,
     /// The Storage Role's buckets.

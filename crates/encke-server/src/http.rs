@@ -6,7 +6,7 @@ mod uploads;
 use crate::app::App;
 use crate::origin::{Origin, Scheme};
 use crate::table::{Request, failure};
-use crate::{console, events, external_login, live, reference, reports, storage_role, tls};
+use crate::{clients, console, events, external_login, live, reference, reports, storage_role, tls};
 use axum::body::{Body, to_bytes};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, State};
@@ -20,7 +20,8 @@ use encke_api::{ApiError, ApiResult};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate as _};
+use tower_http::compression::{CompressionLayer, DefaultPredicate};
 
 /// Largest body of an API call in bytes. The largest real one is a profile with thousands of items.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -29,8 +30,10 @@ const BODY_TIME: Duration = Duration::from_secs(120);
 
 /// The whole server as one router.
 pub fn router(app: Arc<App>) -> Router {
+    // Programs and packages are compressed already, or read back as fast as the network takes them.
+    let compressed = DefaultPredicate::new().and(NotForContentType::new("application/octet-stream"));
     let calls = any(dispatch)
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(compressed))
         .with_state(app.clone());
     Router::new()
         .route(events::PATH, get(event_stream))
@@ -107,6 +110,10 @@ async fn dispatch(
     if let Some(token) = path.strip_prefix(tls::HTTP_PATH) {
         return app.acme.http(token);
     }
+    if path == clients::SCRIPT_PATH && parts.method == Method::GET {
+        let origin = origin(&app, peer, &parts.headers, &path, scheme);
+        return clients::script(&app, &origin).await;
+    }
     let is_call = path.starts_with("/api/") || path.starts_with("/gen/");
     if !is_call {
         return console::serve(&parts.method, &path);
@@ -173,6 +180,14 @@ async fn call(
     };
     let mut response = Response::new(reply.body);
     set_headers(&mut response, reply.media);
+    if let Some(file) = reply.file {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(file.length));
+        let name = format!("attachment; filename=\"{}\"", file.name);
+        if let Ok(name) = HeaderValue::from_str(&name) {
+            headers.insert(header::CONTENT_DISPOSITION, name);
+        }
+    }
     Ok(response)
 }
 

@@ -114,6 +114,7 @@ pub fn all_routes() -> Vec<Route> {
     let mut routes = Vec::new();
     routes.extend(crate::admins::routes());
     routes.extend(crate::auth::routes());
+    routes.extend(crate::clients::routes());
     routes.extend(crate::email::routes());
     routes.extend(crate::events::routes());
     routes.extend(crate::external_login::routes());
@@ -131,6 +132,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::shared_quotas::routes());
     routes.extend(crate::storage_role::routes());
     routes.extend(crate::storage_templates::routes());
+    routes.extend(crate::updates::routes());
     routes.extend(crate::users::routes());
     routes.extend(crate::webauthn::routes());
     routes.extend(crate::webhooks::routes());
@@ -219,6 +221,8 @@ impl Server {
             mailer: crate::email::Mailer::default(),
             webhooks: crate::webhooks::State::default(),
             live: Registry::default(),
+            program: crate::clients::OwnProgram::default(),
+            campaign: crate::updates::Campaigns::default(),
             lobby: crate::installation::Lobby::default(),
             table: Table::new(all_routes()),
             start_hash: uuid::Uuid::new_v4().to_string(),
@@ -246,6 +250,7 @@ impl Server {
             data: Value::Null,
         });
         crate::jobs::start(&app);
+        tokio::spawn(crate::updates::run(app.clone()));
         crate::storage_role::start(&app).await;
         // After the buckets are in their places: one that is not there yet would look as if it were lost.
         crate::replication::start(&app);
@@ -421,6 +426,7 @@ async fn prepare_config(store: &Store) -> Result<ServerConfigOptions, StoreError
             config.authentication_role.generate_scheduled_emails = true;
             config.authentication_role.prune_logs_after_days = KEEP_DAYS;
             config.storage_role.role_enabled = true;
+            config.software_build_role.role_enabled = true;
             config.login_protection = crate::auth::default_protection();
             Ok(Vec::new())
         })

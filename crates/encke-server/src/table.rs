@@ -25,6 +25,26 @@ pub struct Reply {
     pub body: Body,
     /// Its media type.
     pub media: &'static str,
+    /// For an answer that is a file.
+    pub file: Option<NamedFile>,
+}
+
+/// What is known of a file before its bytes are read.
+pub struct NamedFile {
+    /// Name to keep it under: letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+impl Reply {
+    fn new(body: Body, media: &'static str) -> Self {
+        Self {
+            body,
+            media,
+            file: None,
+        }
+    }
 }
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -97,10 +117,7 @@ fn json<T: serde::Serialize>(value: &T) -> ApiResult<Reply> {
         tracing::error!(error = %e, "an answer could not be printed");
         ApiError::internal()
     })?;
-    Ok(Reply {
-        body: Body::from(text),
-        media: JSON,
-    })
+    Ok(Reply::new(Body::from(text), JSON))
 }
 
 impl<T: Wire + WireName> IntoReply for Doc<T> {
@@ -116,10 +133,7 @@ impl<T: WireName> IntoReply for StoredDoc<T> {
         T::wire_name()
     }
     fn into_reply(self) -> ApiResult<Reply> {
-        Ok(Reply {
-            body: Body::from(Bytes::from_owner(Shared(self.0))),
-            media: JSON,
-        })
+        Ok(Reply::new(Body::from(Bytes::from_owner(Shared(self.0))), JSON))
     }
 }
 impl IntoReply for Names {
@@ -160,10 +174,7 @@ impl<T: WireName> IntoReply for Streamed<ArrayOf<T>> {
         format!("[]{}", T::wire_name())
     }
     fn into_reply(self) -> ApiResult<Reply> {
-        Ok(Reply {
-            body: self.body,
-            media: JSON,
-        })
+        Ok(Reply::new(self.body, JSON))
     }
 }
 impl<T: WireName> IntoReply for Streamed<Keyed<T>> {
@@ -171,10 +182,7 @@ impl<T: WireName> IntoReply for Streamed<Keyed<T>> {
         format!("map[string]{}", T::wire_name())
     }
     fn into_reply(self) -> ApiResult<Reply> {
-        Ok(Reply {
-            body: self.body,
-            media: JSON,
-        })
+        Ok(Reply::new(self.body, JSON))
     }
 }
 impl IntoReply for PlainStream {
@@ -182,10 +190,7 @@ impl IntoReply for PlainStream {
         "bytes".into()
     }
     fn into_reply(self) -> ApiResult<Reply> {
-        Ok(Reply {
-            body: self.0,
-            media: "text/plain; charset=utf-8",
-        })
+        Ok(Reply::new(self.0, "text/plain; charset=utf-8"))
     }
 }
 
@@ -202,9 +207,26 @@ impl IntoReply for Binary {
         "bytes".into()
     }
     fn into_reply(self) -> ApiResult<Reply> {
+        Ok(Reply::new(self.body, self.media))
+    }
+}
+
+/// A file that is read while it is sent.
+pub struct FileReply {
+    /// The bytes.
+    pub body: Body,
+    /// Name and length.
+    pub file: NamedFile,
+}
+
+impl IntoReply for FileReply {
+    fn wire_name() -> String {
+        "bytes".into()
+    }
+    fn into_reply(self) -> ApiResult<Reply> {
         Ok(Reply {
-            body: self.body,
-            media: self.media,
+            file: Some(self.file),
+            ..Reply::new(self.body, "application/octet-stream")
         })
     }
 }
@@ -330,6 +352,20 @@ impl CallerKind for Principal {
     }
 }
 
+/// An administrator, or anybody where the endpoint is open ([`Route::open_if`]).
+pub struct Visitor(pub Option<Admin>);
+
+impl CallerKind for Visitor {
+    const CALLER: Caller = Caller::Admin;
+    fn accept(principal: Principal) -> ApiResult<Self> {
+        match principal {
+            Principal::Admin(a) => Ok(Visitor(Some(*a))),
+            Principal::Nobody => Ok(Visitor(None)),
+            Principal::User(_) => Err(ApiError::unauthorised()),
+        }
+    }
+}
+
 /// One request, past the router.
 pub struct Request {
     /// Its form fields.
@@ -371,6 +407,8 @@ pub struct Route {
     pub denied_if: Option<fn(&AdminUserPermissions) -> bool>,
     /// Refuses an organization's administrator without this permission flag.
     pub granted_if: Option<fn(&AdminUserPermissions) -> bool>,
+    /// Asks nobody to log in while the configuration says so.
+    pub open_if: Option<fn(&App, &Origin) -> bool>,
     /// Takes a file that is too large for memory: the part of a multipart body with this name, after the fields.
     pub large_file: Option<(&'static str, Admission)>,
     handler: Handler,
@@ -419,6 +457,7 @@ impl Route {
             before_password_change: false,
             denied_if: None,
             granted_if: None,
+            open_if: None,
             large_file: None,
             handler: Box::new(move |app, request, principal| {
                 let parsed = C::accept(principal).and_then(|c| P::from_form(&request.form).map(|p| (c, p)));
@@ -463,6 +502,13 @@ impl Route {
     #[must_use]
     pub fn granted_if(mut self, flag: fn(&AdminUserPermissions) -> bool) -> Self {
         self.granted_if = Some(flag);
+        self
+    }
+
+    /// Asks nobody to log in while the configuration says so. The handler takes a [`Visitor`].
+    #[must_use]
+    pub fn open_if(mut self, flag: fn(&App, &Origin) -> bool) -> Self {
+        self.open_if = Some(flag);
         self
     }
 
@@ -550,6 +596,10 @@ impl Route {
                     role.word()
                 )));
             }
+        }
+        let comes_without = request.form.get("AuthType").is_none_or(str::is_empty);
+        if comes_without && self.open_if.is_some_and(|open| open(app, &request.origin)) {
+            return Ok(Principal::Nobody);
         }
         let principal = crate::auth::authenticate(app, request, self).await?;
         if !self.before_password_change {

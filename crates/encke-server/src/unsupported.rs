@@ -24,7 +24,7 @@ fn reason(area: &str, path: &str) -> Support {
             "the Storage Role keeps its buckets on its own disk, so there is no S3 service behind them to convert a vault to",
         );
     }
-    const DEVICE: [(&str, Support); 6] = [
+    const DEVICE: [(&str, Support); 5] = [
         ("office", NotYet("Microsoft 365 is not backed up yet")),
         ("email-preview", NotYet("mailboxes are not backed up yet")),
         (
@@ -41,12 +41,6 @@ fn reason(area: &str, path: &str) -> Support {
                 "Windows share log-ins exist on Windows devices alone; a Linux device mounts shares itself",
             ),
         ),
-        (
-            "update-software",
-            NotYet(
-                "devices do not update themselves yet; the system's package tools or a new installation do",
-            ),
-        ),
     ];
     const WINDOWS: [&str; 4] = ["exchange-edb", "hyperv", "mssql", "vss-aaw"];
     if path.contains("/dispatcher/") {
@@ -58,10 +52,11 @@ fn reason(area: &str, path: &str) -> Support {
         }
     }
     NotYet(match area {
-        "branding_builds" => "branded client builds are not available yet",
+        "branding_builds" => {
+            "this server builds clients of the system that it runs on itself, which is Linux"
+        }
         "constellation" => "the Constellation Role is not available yet",
         "psa" => "PSA systems are not connected yet",
-        "update_campaigns" => "devices can not update themselves yet",
         _ => "this call is not available yet",
     })
 }
@@ -72,10 +67,8 @@ fn guarded(route: Route, path: &str) -> Route {
     let is = |part: &str| path.starts_with("/api/v1/admin/") && path.contains(part);
     if is("/constellation/") {
         route.denied_if(|p| p.deny_constellation_role)
-    } else if is("/generate-client/") || is("/available-platforms") {
+    } else if is("/generate-client/") {
         route.denied_if(|p| p.deny_software_build_role)
-    } else if is("/build-config/") {
-        route.denied_if(|p| p.deny_software_build_role || p.prevent_edit_server_settings)
     } else {
         route
     }

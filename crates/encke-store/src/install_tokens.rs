@@ -78,6 +78,23 @@ impl Store {
         .await
     }
 
+    /// Whether a token is neither used nor expired. It stays as it is.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn is_install_token(&self, hash: &str, now: i64) -> StoreResult<bool> {
+        let hash = hash.to_string();
+        self.read_few(move |sql| {
+            let found = sql.first(
+                "SELECT expires FROM install_tokens WHERE token_hash = ?1 AND used = 0 AND expires > ?2",
+                &[P::Text(&hash), P::Int(now)],
+                |row| row.int(0),
+            )?;
+            Ok(found.is_some())
+        })
+        .await
+    }
+
     /// Gives a token back that was taken but did not lead to a registration.
     ///
     /// # Errors

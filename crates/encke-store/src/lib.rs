@@ -24,6 +24,7 @@ mod sessions;
 pub mod sql;
 mod sqlite;
 mod statistics;
+mod update_campaigns;
 mod users;
 mod webhooks;
 mod writer;
@@ -33,8 +34,8 @@ pub use error::{StoreError, StoreResult};
 pub use events::{Event, EventDraft, StoredEvent};
 pub use install_tokens::StoredToken;
 pub use jobs::{
-    CompiledSearch, JobFilter, Reported, RunningJob, compile as compile_search, delete_jobs_of_user,
-    is_running, note_duty,
+    CompiledSearch, DeviceSearch, JobFilter, Reported, RunningJob, compile as compile_search,
+    compile_device_search, delete_jobs_of_user, is_running, note_duty,
 };
 pub use mail::{
     Attachment, DueMail, ListedMail, MailContent, MailCounts, NewMail, enqueue_mail,
@@ -48,6 +49,7 @@ pub use reports::{
 pub use scope::Scope;
 pub use sessions::{SessionKind, StoredSession};
 pub use statistics::Note;
+pub use update_campaigns::StoredCampaign;
 pub use users::{NewProfile, ProfileChange, StoredProfile, UsersOf};
 pub use webhooks::{StoredWebhook, remove_webhooks_of_organization};
 

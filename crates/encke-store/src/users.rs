@@ -342,6 +342,10 @@ impl Store {
                 "DELETE FROM install_tokens WHERE username = ?1",
                 &[P::Text(&username)],
             )?;
+            tx.execute(
+                "DELETE FROM update_campaign_devices WHERE username = ?1",
+                &[P::Text(&username)],
+            )?;
             cascade(tx, &username)?;
             tx.emit(event);
             Ok(old)

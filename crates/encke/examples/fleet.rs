@@ -422,6 +422,8 @@ async fn main() {
             time_zone: "Europe/Berlin".into(),
             allows_filenames: true,
             running_jobs: Vec::new(),
+            program: String::new(),
+            updating_to: String::new(),
         };
         let (send, receive) = mpsc::channel(8);
         calls.push(send);

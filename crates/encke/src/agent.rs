@@ -3,11 +3,14 @@
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use encke_agent::{
-    Agent, AgentError, Registration, Settings, default_data_dir, register, register_by_token, vault_access,
-    wait_in_lobby,
+    Agent, AgentError, Ended, Registration, Service, Settings, default_data_dir, put_back, register,
+    register_by_token, vault_access, wait_in_lobby,
 };
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The device client: register this machine, then keep it connected.
@@ -24,9 +27,10 @@ pub struct AgentArgs {
 enum AgentCommand {
     /// Register this machine with an account.
     Register {
-        /// The server's address, such as `https://backup.example.org`.
-        #[arg(long)]
-        server: String,
+        /// The server's address, such as `https://backup.example.org`; the one this program was installed from if left
+        /// out.
+        #[arg(long, env = "ENCKE_SERVER")]
+        server: Option<String>,
         /// Account name.
         #[arg(long, required_unless_present = "token")]
         user: Option<String>,
@@ -52,9 +56,10 @@ enum AgentCommand {
     /// Wait in a server's lobby until an administrator gives this machine an account, then do as `run`. A machine that
     /// is registered already runs at once.
     Lobby {
-        /// The server's address, such as `https://backup.example.org`.
-        #[arg(long)]
-        server: String,
+        /// The server's address, such as `https://backup.example.org`; the one this program was installed from if left
+        /// out.
+        #[arg(long, env = "ENCKE_SERVER")]
+        server: Option<String>,
         /// Another name than this machine's own.
         #[arg(long)]
         device_name: Option<String>,
@@ -67,14 +72,21 @@ enum AgentCommand {
     },
     /// Stay connected and do what the server asks.
     Run,
-    /// Make the agent a service of this system (systemd) and start it. The machine must be registered.
+    /// Make the agent a service (systemd) and start it: one of the system for root, else one of the user. The machine
+    /// must be registered, unless it is to wait in the lobby.
     Install {
-        /// Where to write the unit.
-        #[arg(long, default_value = encke_agent::UNIT_FOLDER)]
-        unit_folder: PathBuf,
+        /// Where to write the unit, instead of where systemd looks for it.
+        #[arg(long, env = "ENCKE_UNIT_FOLDER")]
+        unit_folder: Option<PathBuf>,
         /// Do not start it.
         #[arg(long)]
         no_start: bool,
+        /// Wait in the lobby of the server of this address until an administrator gives this machine an account.
+        #[arg(long)]
+        lobby: Option<String>,
+        /// Start it anew if it runs already.
+        #[arg(long, conflicts_with = "no_start")]
+        restart: bool,
     },
     /// Take the agent out of the system's services. Its settings stay.
     Uninstall,
@@ -125,6 +137,44 @@ fn stopping() -> anyhow::Result<CancellationToken> {
     Ok(stopping)
 }
 
+/// The address that was given, else the one that the installation noted beside the program.
+fn server_address(given: Option<String>) -> anyhow::Result<String> {
+    if let Some(server) = given {
+        return Ok(server);
+    }
+    let noted = || {
+        let program = std::env::current_exe().ok()?;
+        let noted = program.parent()?.parent()?.join("share/encke/server");
+        let text = std::fs::read_to_string(noted).ok()?;
+        Some(text.trim().to_string()).filter(|t| !t.is_empty())
+    };
+    noted().context("give the server's address with --server")
+}
+
+/// Goes on as the program that lies in this one's place, if the agent says so.
+fn go_on(ended: Ended, data_dir: &Path) -> anyhow::Result<()> {
+    let Ended::Replaced(program) = ended else {
+        return Ok(());
+    };
+    let start = |program: &Path| Command::new(program).args(std::env::args_os().skip(1)).exec();
+    // Comes back only if the program can not be loaded.
+    let error = start(&program);
+    let problem = format!("the new program can not be started: {error}");
+    if let Some(old) = put_back(data_dir, &problem)? {
+        bail!("{}: {}", old.display(), start(&old));
+    }
+    bail!(problem)
+}
+
+async fn run_agent(data_dir: &Path, stopping: CancellationToken) -> anyhow::Result<Ended> {
+    Agent::run(data_dir, stopping)
+        .await
+        .context("the agent could not run")
+}
+
+/// Tasks of the agent have this long to end before another program takes its place.
+const LAST_TASKS: Duration = Duration::from_secs(5);
+
 /// Runs the command.
 pub fn run(args: AgentArgs) -> anyhow::Result<()> {
     let data_dir = args.data_dir.unwrap_or_else(default_data_dir);
@@ -140,7 +190,7 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
             device_id,
             no_filenames,
         } => {
-            let user = user.unwrap_or_default();
+            let (server, user) = (server_address(server)?, user.unwrap_or_default());
             let password = match password_file {
                 Some(path) => crate::vault::first_line(&path)?,
                 None if token.is_some() => String::new(),
@@ -173,40 +223,63 @@ pub fn run(args: AgentArgs) -> anyhow::Result<()> {
             device_name,
             device_id,
             no_filenames,
-        } => runtime.block_on(async {
-            let stopping = stopping()?;
-            if let Err(AgentError::NotRegistered) = Settings::load(&data_dir) {
-                let place = Registration {
-                    server: &server,
-                    username: "",
-                    password: "",
-                    totp: "",
-                    device_id: device_id.as_deref(),
-                    device_name: device_name.as_deref(),
-                    allows_filenames: !no_filenames,
-                };
-                let settings = wait_in_lobby(&place, &data_dir, &stopping)
-                    .await
-                    .context("this device can not wait in the lobby")?;
-                let Some(settings) = settings else { return Ok(()) };
-                tell_registered(&settings);
-            }
-            Agent::run(&data_dir, stopping)
-                .await
-                .context("the agent could not run")
-        })?,
-        AgentCommand::Run => runtime.block_on(async {
-            Agent::run(&data_dir, stopping()?)
-                .await
-                .context("the agent could not run")
-        })?,
+        } => {
+            let server = server_address(server)?;
+            let ended = runtime.block_on(async {
+                let stopping = stopping()?;
+                if let Err(AgentError::NotRegistered) = Settings::load(&data_dir) {
+                    let place = Registration {
+                        server: &server,
+                        username: "",
+                        password: "",
+                        totp: "",
+                        device_id: device_id.as_deref(),
+                        device_name: device_name.as_deref(),
+                        allows_filenames: !no_filenames,
+                    };
+                    let settings = wait_in_lobby(&place, &data_dir, &stopping)
+                        .await
+                        .context("this device can not wait in the lobby")?;
+                    let Some(settings) = settings else {
+                        return Ok(Ended::Stopped);
+                    };
+                    tell_registered(&settings);
+                }
+                run_agent(&data_dir, stopping).await
+            })?;
+            runtime.shutdown_timeout(LAST_TASKS);
+            go_on(ended, &data_dir)?;
+        }
+        AgentCommand::Run => {
+            let ended = runtime.block_on(async { run_agent(&data_dir, stopping()?).await })?;
+            runtime.shutdown_timeout(LAST_TASKS);
+            go_on(ended, &data_dir)?;
+        }
         AgentCommand::Install {
             unit_folder,
             no_start,
+            lobby,
+            restart,
         } => {
             let program = std::env::current_exe().context("this program's own path is not known")?;
-            let unit = encke_agent::install(&data_dir, &program, &unit_folder, !no_start)?;
+            let service = Service {
+                unit_folder: unit_folder.as_deref(),
+                lobby: lobby.as_deref(),
+                start: !no_start,
+                restart,
+            };
+            let (unit, started) = encke_agent::install(&data_dir, &program, &service)?;
             println!("installed as {}", unit.display());
+            if !started && !no_start {
+                let command = match &lobby {
+                    None => "agent run".to_string(),
+                    Some(server) => format!("agent lobby --server {server}"),
+                };
+                println!(
+                    "systemd was not told; start the agent with: {} {command}",
+                    program.display()
+                );
+            }
         }
         AgentCommand::Uninstall => {
             if !encke_agent::uninstall(&data_dir, true)? {

@@ -133,6 +133,8 @@ const DENYING: &[(&str, &[&str])] = &[
             "branding/available-platforms",
             "branding/generate-client/linuxgeneric",
             "branding/generate-client/by-platform",
+            "dispatcher/update-software",
+            "update-campaign/status",
             "meta/build-config/get",
             "meta/build-config/set",
         ],

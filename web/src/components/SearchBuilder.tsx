@@ -9,6 +9,7 @@ import {
   kindOf,
   newClause,
   operatorOptions,
+  type Subject,
   valueOptions,
 } from '../lib/clauses';
 import { Close, Plus } from './icons';
@@ -94,10 +95,13 @@ export function SearchBuilder({
   clause,
   set,
   remove,
+  subject = 'jobs',
 }: {
   clause: SearchClause;
   set: (next: SearchClause) => void;
   remove?: () => void;
+  /** What is searched. */
+  subject?: Subject;
 }) {
   const away = remove && (
     <ActionIcon onClick={remove} aria-label={t('Remove')}>
@@ -111,7 +115,7 @@ export function SearchBuilder({
         <Select
           w={180}
           aria-label={t('Field')}
-          data={fieldOptions()}
+          data={fieldOptions(subject)}
           value={clause.RuleField}
           onChange={(next) => {
             const nextKind = kindOf(next ?? '');
@@ -151,7 +155,7 @@ export function SearchBuilder({
           size="compact-sm"
           variant="default"
           leftSection={<Plus size={14} />}
-          onClick={() => change([...children, newClause()])}
+          onClick={() => change([...children, newClause(subject)])}
         >
           {t('Rule')}
         </Button>
@@ -159,7 +163,7 @@ export function SearchBuilder({
           size="compact-sm"
           variant="default"
           leftSection={<Plus size={14} />}
-          onClick={() => change([...children, group('or', [newClause()])])}
+          onClick={() => change([...children, group('or', [newClause(subject)])])}
         >
           {t('Bracket')}
         </Button>
@@ -170,6 +174,7 @@ export function SearchBuilder({
           // The list has no names of its own.
           key={`${index}-${children.length}`}
           clause={child}
+          subject={subject}
           set={(next) => change(children.map((old, i) => (i === index ? next : old)))}
           remove={() => change(children.filter((_, i) => i !== index))}
         />

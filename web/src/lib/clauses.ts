@@ -1,9 +1,26 @@
-// The search language of jobs and reports (reference, section 17): fields, operators, and clauses as texts.
+// The search language of jobs, reports and devices (reference, section 17): fields, operators, and clauses as texts.
 import type { SearchClause } from '../api/types';
 import { t } from '../i18n';
 import { CLASSES, className, STATUSES, statusName } from './format';
 
 export type FieldKind = 'text' | 'number' | 'bytes' | 'time' | 'status' | 'class';
+
+/** What a search looks through. */
+export type Subject = 'jobs' | 'devices';
+
+const DEVICE_FIELDS: [string, FieldKind][] = [
+  ['FriendlyName', 'text'],
+  ['Username', 'text'],
+  ['ReportedVersion', 'text'],
+  ['ReportedPlatformVersion.distribution', 'text'],
+  ['ReportedPlatformVersion.version', 'text'],
+  ['IPAddress', 'text'],
+  ['DeviceTimeZone', 'text'],
+  ['DeviceID', 'text'],
+  ['GroupID', 'text'],
+  ['PolicyID', 'text'],
+  ['OrganizationID', 'text'],
+];
 
 const FIELDS: [string, FieldKind][] = [
   ['Username', 'text'],
@@ -54,15 +71,36 @@ function fieldLabel(field: string): string {
     case 'SnapshotID':
       return t('Snapshot (ID)');
     case 'ClientVersion':
+    case 'ReportedVersion':
       return t('Version');
+    case 'FriendlyName':
+      return t('Device');
+    case 'ReportedPlatformVersion.distribution':
+      return t('System');
+    case 'ReportedPlatformVersion.version':
+      return t('Version of the system');
+    case 'IPAddress':
+      return t('Address');
+    case 'DeviceTimeZone':
+      return t('Time zone');
+    case 'GroupID':
+      return t('Group (ID)');
+    case 'PolicyID':
+      return t('Policy (ID)');
+    case 'OrganizationID':
+      return t('Tenant (ID)');
     default:
       return field;
   }
 }
 
 const PREFIX = 'BackupJobDetail.';
+const DEVICE_PREFIX = 'LiveUserConnection.';
 
-export const fieldOptions = () => FIELDS.map(([name]) => ({ value: PREFIX + name, label: fieldLabel(name) }));
+export const fieldOptions = (subject: Subject = 'jobs') =>
+  subject === 'devices'
+    ? DEVICE_FIELDS.map(([name]) => ({ value: DEVICE_PREFIX + name, label: fieldLabel(name) }))
+    : FIELDS.map(([name]) => ({ value: PREFIX + name, label: fieldLabel(name) }));
 
 export const kindOf = (field: string): FieldKind =>
   FIELDS.find(([name]) => PREFIX + name === field)?.[1] ?? 'text';
@@ -100,10 +138,10 @@ export function valueOptions(kind: FieldKind) {
   return null;
 }
 
-export function newClause(): SearchClause {
+export function newClause(subject: Subject = 'jobs'): SearchClause {
   return {
     ClauseType: '',
-    RuleField: `${PREFIX}Username`,
+    RuleField: subject === 'devices' ? `${DEVICE_PREFIX}FriendlyName` : `${PREFIX}Username`,
     RuleOperator: 'str_contains_ci',
     RuleValue: '',
     ClauseChildren: [],

@@ -15,7 +15,15 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import { type FormEvent, useState } from 'react';
 import { call } from '../api/client';
-import { base, isAdmin, lobbyQuery, useConnections, useProfile, useProfiles } from '../api/queries';
+import {
+  base,
+  isAdmin,
+  lobbyQuery,
+  useConnections,
+  useProfile,
+  useProfiles,
+  useTopLevel,
+} from '../api/queries';
 import { session } from '../api/session';
 import type { LiveConnection, LobbyDevice } from '../api/types';
 import { DangerButton } from '../components/Danger';
@@ -25,6 +33,7 @@ import { ButtonLink } from '../components/links';
 import { Actions, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
 import { useParam } from '../lib/search';
+import { Updates } from './Updates';
 
 const system = (c: Pick<LiveConnection, 'ReportedPlatform' | 'ReportedPlatformVersion'>) =>
   [c.ReportedPlatformVersion?.distribution, c.ReportedPlatformVersion?.version].filter(Boolean).join(' ') ||
@@ -260,7 +269,7 @@ function Lobby() {
             empty={
               <Stack gap={4} align="center">
                 <Text size="sm">{t('Nobody waits. A machine waits here after this command:')}</Text>
-                <code>{`encke agent lobby --server ${location.origin}`}</code>
+                <code>{`curl -fsSL ${location.origin}/install.sh | sudo sh -s -- --lobby`}</code>
               </Stack>
             }
           />
@@ -273,6 +282,7 @@ function Lobby() {
 export function Devices() {
   const [tab] = useParam('tab');
   const navigate = useNavigate();
+  const topLevel = useTopLevel() === true;
   if (!isAdmin()) {
     return (
       <Page title={t('Devices on line')}>
@@ -290,13 +300,14 @@ export function Devices() {
       }
     >
       <Tabs
-        value={tab === 'lobby' ? 'lobby' : 'connected'}
-        onChange={(next) => navigate({ to: '.', search: next === 'lobby' ? { tab: 'lobby' } : {} })}
+        value={tab === 'lobby' || (tab === 'updates' && topLevel) ? tab : 'connected'}
+        onChange={(next) => navigate({ to: '.', search: next === 'connected' ? {} : { tab: next ?? '' } })}
         keepMounted={false}
       >
         <Tabs.List mb="sm">
           <Tabs.Tab value="connected">{t('On line')}</Tabs.Tab>
           <Tabs.Tab value="lobby">{t('Lobby')}</Tabs.Tab>
+          {topLevel && <Tabs.Tab value="updates">{t('Updates')}</Tabs.Tab>}
         </Tabs.List>
         <Tabs.Panel value="connected">
           <Connected />
@@ -304,6 +315,11 @@ export function Devices() {
         <Tabs.Panel value="lobby">
           <Lobby />
         </Tabs.Panel>
+        {topLevel && (
+          <Tabs.Panel value="updates">
+            <Updates />
+          </Tabs.Panel>
+        )}
       </Tabs>
     </Page>
   );

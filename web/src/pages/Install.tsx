@@ -1,4 +1,4 @@
-// Adding a device in three steps: whose it is, the line to paste, and the device as it comes on line.
+// Adding a device in three steps: whose it is, the one line to paste, and the device as it comes on line.
 import {
   Alert,
   Button,
@@ -16,37 +16,12 @@ import { type FormEvent, useState } from 'react';
 import { call } from '../api/client';
 import { useConnections } from '../api/queries';
 import type { InstallToken } from '../api/types';
+import { InstallLine } from '../components/InstallLine';
 import { ButtonLink } from '../components/links';
-import { Command, Failure, Page, Section, Tag } from '../components/parts';
+import { Failure, Page, Section, Tag } from '../components/parts';
 import { t } from '../i18n';
 import { exact } from '../lib/format';
 import { useParam } from '../lib/search';
-
-/** A word of a shell command, safe whatever it holds. */
-const quoted = (word: string) =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-
-/** The lines to paste. */
-function Lines({ server, token, user }: { server: string; token?: string; user?: string }) {
-  const at = quoted(server.replace(/\/+$/, ''));
-  const register = token
-    ? `encke agent register --server ${at} --token ${quoted(token)}`
-    : user !== undefined
-      ? `encke agent register --server ${at} --user ${quoted(user)}`
-      : `encke agent lobby --server ${at}`;
-  return (
-    <Stack gap="sm">
-      <Command label={t('Copy the command')}>{`sudo ${register}`}</Command>
-      {(token || user !== undefined) && (
-        <>
-          <Text size="sm">{t('Then as a service, or in the foreground:')}</Text>
-          <Command label={t('Copy the command')}>{'sudo encke agent install'}</Command>
-          <Command label={t('Copy the command')}>{'sudo encke agent run'}</Command>
-        </>
-      )}
-    </Stack>
-  );
-}
 
 /** Waits for a device that was not on line before. */
 function Arrival({ name, since }: { name: string; since: number }) {
@@ -172,12 +147,12 @@ export function Install() {
             title={t('Run this on the device')}
             help={t('The token is good until {time}.', { time: exact(made.ExpireTime) })}
           >
-            <Lines server={server} token={made.Token} />
+            <InstallLine server={server} token={made.Token} />
             <Arrival name={name} since={made.CreateTime} />
           </Section>
         )}
         <Section title={t('By name and password')} help={t('The command asks for the password.')}>
-          <Lines server={server} user={name || 'NAME'} />
+          <InstallLine server={server} user={name || 'NAME'} />
         </Section>
         <Section
           title={t('From the lobby')}
@@ -185,12 +160,17 @@ export function Install() {
             'The machine waits until an administrator gives it an account; good for images and mass installs.',
           )}
         >
-          <Lines server={server} />
-          <Text size="sm">
-            <Link to="/devices" search={{ tab: 'lobby' }}>
-              {t('Open the lobby')}
-            </Link>
-          </Text>
+          <InstallLine server={server} lobby />
+          <Group gap="md">
+            <Text size="sm">
+              <Link to="/devices" search={{ tab: 'lobby' }}>
+                {t('Open the lobby')}
+              </Link>
+            </Text>
+            <Text size="sm">
+              <Link to="/downloads">{t('Other downloads')}</Link>
+            </Text>
+          </Group>
         </Section>
       </Stack>
     </Page>

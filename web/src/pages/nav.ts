@@ -7,6 +7,7 @@ import {
   Chart,
   Cluster,
   Database,
+  Download,
   Groups,
   History,
   House,
@@ -53,6 +54,7 @@ export function adminPages(topLevel: boolean): Part[] {
       entries: [
         { to: '/storage', label: t('Storage'), icon: Database },
         { to: '/install', label: t('Add a device'), icon: Package },
+        { to: '/downloads', label: t('Downloads'), icon: Download },
         ...(topLevel ? [{ to: '/admins', label: t('Administrators'), icon: Admins }] : []),
         { to: '/settings', label: t('Settings'), icon: Settings },
         ...(topLevel

@@ -63,9 +63,27 @@ const MAX_WARNINGS: u64 = 1000;
 
 /// Jobs that run on this device now.
 #[derive(Default)]
-pub(crate) struct Running(HashMap<String, Arc<Job>>);
+pub(crate) struct Running(HashMap<String, Arc<Job>>, Closed);
+
+/// Whether no more jobs may begin.
+type Closed = bool;
 
 impl Running {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Lets no more jobs begin, if none runs. Answers whether that is so.
+    pub(crate) fn close(&mut self) -> bool {
+        self.1 = self.0.is_empty();
+        self.1
+    }
+
+    /// Lets jobs begin again.
+    pub(crate) fn open(&mut self) {
+        self.1 = false;
+    }
+
     pub(crate) fn ids(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
@@ -296,6 +314,12 @@ where
     let id = job.detail.lock().guid.clone();
     {
         let mut running = agent.jobs.lock();
+        if running.1 {
+            return Err(AgentError::Server {
+                status: 503,
+                message: "The device is changing to another program; try again in a minute".into(),
+            });
+        }
         if running.0.len() >= MAX_WAITING {
             return Err(AgentError::Server {
                 status: 503,

@@ -3,7 +3,7 @@
 
 use crate::app::{App, now, store_error};
 use crate::auth::{Admin, organization_of_host, throttled};
-use crate::live::{Connection, REQUEST_TIMEOUT, check_description, pump, send};
+use crate::live::{Connection, REQUEST_TIMEOUT, Software, check_description, pump, send};
 use crate::origin::Origin;
 use crate::table::{Call, Envelope, MapOf, Route, Text, done};
 use crate::users::profile_of;
@@ -117,7 +117,7 @@ pub(crate) fn enter(
         device_id: shown.device_id.clone(),
         ..Default::default()
     };
-    let (connection, outgoing) = Connection::new(organization, info, Vec::new());
+    let (connection, outgoing) = Connection::new(organization, info, Vec::new(), Software::default());
     let waiting = Arc::new(Waiting { connection, shown });
     app.lobby.add(waiting.clone())?;
     Ok((waiting, outgoing))

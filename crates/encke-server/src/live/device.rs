@@ -60,7 +60,14 @@ pub(super) async fn sign_in(app: &App, hello: &Hello, origin: &Origin) -> ApiRes
 /// Refuses a first frame that can not be right.
 pub(super) fn check_hello(hello: &Hello) -> ApiResult<()> {
     let h = hello;
-    let texts = [&h.friendly_name, &h.client_version, &h.platform, &h.time_zone];
+    let texts = [
+        &h.friendly_name,
+        &h.client_version,
+        &h.platform,
+        &h.time_zone,
+        &h.program,
+        &h.updating_to,
+    ];
     check_description(h.protocol, &h.device_id, &texts)
 }
 
@@ -230,6 +237,15 @@ pub(super) async fn serve(app: &App, connection: &Connection, call: Call) -> Api
         Call::CheckQuota { destination } => {
             let left = crate::users::quota_left(app, &connection.info.username, &destination).await?;
             serde_json::to_value(left).map_err(|_| ApiError::internal())
+        }
+        Call::UpdateFailed { program, problem } => {
+            let problem: String = problem
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(MAX_TEXT)
+                .collect();
+            crate::updates::failed(app, connection, &program, &problem).await;
+            Ok(Value::Null)
         }
         Call::GetProfile => body_of(&profile_of(app, &scope, &connection.info.username).await?),
         Call::SetProfile {

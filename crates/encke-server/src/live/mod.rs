@@ -32,7 +32,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,15 @@ pub(crate) struct DeviceReply {
     pub body: Value,
 }
 
+/// What a device tells about its program, each as SHA-256 in hexadecimal; empty for nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Software {
+    /// The program that it runs.
+    pub program: String,
+    /// The one that it is changing to.
+    pub updating_to: String,
+}
+
 /// One live connection.
 pub struct Connection {
     /// New for each connection; what callers name as `TargetID`.
@@ -63,6 +72,10 @@ pub struct Connection {
     pub info: LiveUserConnection,
     /// Jobs that ran on the device when it connected.
     pub running_jobs: Vec<String>,
+    /// The program that the device runs.
+    pub software: Software,
+    /// Whether the device was asked by this connection to change to the campaign's program.
+    pub(crate) update_asked: AtomicBool,
     pub(crate) closing: CancellationToken,
     downloads: Arc<Semaphore>,
     outgoing: mpsc::Sender<Box<ServerMessage>>,
@@ -75,6 +88,7 @@ impl Connection {
         organization: String,
         info: LiveUserConnection,
         running_jobs: Vec<String>,
+        software: Software,
     ) -> (Arc<Self>, mpsc::Receiver<Box<ServerMessage>>) {
         let (outgoing, receive) = mpsc::channel(OUTGOING);
         let connection = Self {
@@ -82,6 +96,8 @@ impl Connection {
             organization,
             info,
             running_jobs,
+            software,
+            update_asked: AtomicBool::new(false),
             closing: CancellationToken::new(),
             downloads: download::room(),
             outgoing,
@@ -222,7 +238,12 @@ mod tests {
     use super::*;
 
     fn connection() -> (Arc<Connection>, mpsc::Receiver<Box<ServerMessage>>) {
-        Connection::new(String::new(), LiveUserConnection::default(), Vec::new())
+        Connection::new(
+            String::new(),
+            LiveUserConnection::default(),
+            Vec::new(),
+            Software::default(),
+        )
     }
 
     async fn asked(outgoing: &mut mpsc::Receiver<Box<ServerMessage>>) -> u64 {

@@ -1,6 +1,6 @@
 //! The WebSocket of a device: sign-in, heartbeat, requests out, reports in.
 
-use super::{Connection, DeviceReply, device};
+use super::{Connection, DeviceReply, Software, device};
 use crate::app::{App, now};
 use crate::installation::Taken;
 use crate::origin::Origin;
@@ -105,8 +105,12 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
         Ok(DeviceMessage::Hello(hello)) => match Box::pin(sign_in(&app, &hello, &origin)).await {
             Ok((stored, token)) => {
                 let info = device::describe(&hello, &stored.username, origin.ip);
+                let software = Software {
+                    program: hello.program,
+                    updating_to: hello.updating_to,
+                };
                 let (connection, outgoing) =
-                    Connection::new(stored.organization.clone(), info, hello.running_jobs);
+                    Connection::new(stored.organization.clone(), info, hello.running_jobs, software);
                 match app.live.add(connection.clone()) {
                     Ok(()) => {
                         let welcome = stored.parse().map(|profile| ServerMessage::Welcome {
@@ -175,6 +179,7 @@ async fn run(
     app.store
         .announce(|| connection_event(SEVT_DEVICE_LIVE_CONNECT, connection));
     tracing::info!(user = %connection.info.username, device = %connection.info.device_id, "device on line");
+    crate::updates::came(app, connection);
     pump(app, connection, socket, outgoing).await;
     app.live.remove(&connection.id);
     app.store

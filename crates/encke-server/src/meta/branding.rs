@@ -49,6 +49,7 @@ async fn properties(
         }
     };
     let logo = resources::hash_of(&branding.logo_image).unwrap_or_default();
+    let (signed_in, everybody) = crate::clients::downloads_of_host(&app, &call.origin.host);
     Ok(Doc(ServerMetaBrandingProperties {
         brand_name: or(&branding.brand_name, "Encke"),
         product_name: or(&branding.product_name, "Encke"),
@@ -57,6 +58,8 @@ async fn properties(
         top_color: or(&branding.top_color, DEFAULT_TOPCOLOR),
         accent_color: or(&branding.accent_color, DEFAULT_ACCENTCOLOR),
         hide_news_area: branding.hide_news_area,
+        allow_authenticated_downloads: signed_in,
+        allow_unauthenticated_downloads: everybody,
         prune_logs_after_days: config.authentication_role.prune_logs_after_days,
         expired_in_seconds: crate::auth::idle_seconds(&app),
         external_authentication_sources: crate::external_login::displayed(&app, &call.origin.host),

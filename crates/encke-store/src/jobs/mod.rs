@@ -5,6 +5,7 @@ mod matching;
 mod missed;
 mod search;
 
+pub use matching::{DeviceSearch, compile_device_search};
 pub use missed::note_duty;
 pub use search::{CompiledSearch, compile};
 

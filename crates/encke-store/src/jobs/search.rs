@@ -2,7 +2,7 @@
 //! strings, integers and booleans, nested and negated).
 
 use super::Owned;
-use super::matching::Matcher;
+use super::matching::{Fields, Matcher};
 use crate::error::{StoreError, StoreResult};
 use crate::sql::Dialect;
 use encke_api::types::SearchClause;
@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// Deepest nesting of clauses.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 /// Most rules in one search.
-const MAX_RULES: usize = 500;
+pub(super) const MAX_RULES: usize = 500;
 /// Prefix of a field's name.
 const PREFIX: &str = "BackupJobDetail.";
 
@@ -87,7 +87,7 @@ pub fn compile(clause: &SearchClause) -> StoreResult<CompiledSearch> {
     let mut params = Vec::new();
     let condition = write(clause, 0, &mut 0, &mut params)?;
     let matcher = if condition.contains("regexp(") {
-        Some(Matcher::new(clause)?)
+        Some(Matcher::new(clause, &Fields { path_of, kind_of })?)
     } else {
         None
     };
@@ -186,13 +186,24 @@ pub(super) fn expression(value: &str) -> StoreResult<regex::Regex> {
         .map_err(|e| StoreError::Invalid(format!("'{value}' is not a regular expression: {e}")))
 }
 
+fn types() -> &'static [serde_json::Value] {
+    static TYPES: OnceLock<Vec<serde_json::Value>> = OnceLock::new();
+    TYPES.get_or_init(|| serde_json::from_str(encke_api::spec::TYPES).unwrap_or_default())
+}
+
+/// The kind of a field of a structure, by its path.
+pub(super) fn kind_in(structure: &str, path: &str) -> Option<Kind> {
+    let mut fields = HashMap::new();
+    add_fields(types(), structure, "", &mut fields);
+    fields.get(path).map(|(_, kind)| *kind)
+}
+
 /// Fields of a job by their name in the search language, with the expression that reads them.
 fn fields() -> &'static HashMap<String, (String, Kind)> {
     static FIELDS: OnceLock<HashMap<String, (String, Kind)>> = OnceLock::new();
     FIELDS.get_or_init(|| {
-        let types: Vec<serde_json::Value> = serde_json::from_str(encke_api::spec::TYPES).unwrap_or_default();
         let mut out = HashMap::new();
-        add_fields(&types, "BackupJobDetail", "", &mut out);
+        add_fields(types(), "BackupJobDetail", "", &mut out);
         for (name, column, kind) in [
             ("GUID", "id", Kind::Text),
             ("Username", "username", Kind::Text),

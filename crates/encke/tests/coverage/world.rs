@@ -79,6 +79,7 @@ pub struct World {
 fn prepare(data_dir: &Path) {
     let copies_folder = data_dir.with_file_name("copies").display().to_string();
     configure(data_dir, move |config| {
+        config.software_build_role.role_enabled = true;
         // What is measured here is not how guessing is slowed down.
         config.login_protection.enabled = true;
         config.login_protection.failure_threshold = 1_000_000;
@@ -420,7 +421,13 @@ impl World {
                 .send_form(all.chain(credentials.iter().copied()))
         };
         let mut answer = sent.unwrap_or_else(|error| panic!("{} with {fields:?}: {error}", e.name));
-        let body = answer.body_mut().read_to_vec().unwrap();
+        // Programs are large.
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_vec()
+            .unwrap();
         Answer {
             transport: answer.status().as_u16(),
             json: serde_json::from_slice(&body).ok(),
@@ -475,6 +482,16 @@ impl World {
             "OrganizationID" => NORTH.into(),
             "TargetID" => self.connection(),
             "TargetDevice" => fact("device"),
+            _ if e.path == encke_api::live::PROGRAM_PATH => match p.name {
+                "Username" => USER.into(),
+                "Password" => DORA.password.into(),
+                _ => return None,
+            },
+            "Platform" => "1".into(),
+            "SoftwareBuildRoleConfig" => json!({"RoleEnabled": !north}).to_string(),
+            "Options" if kind == "UpdateCampaignOptions" => {
+                json!({"Active": true, "ReinstallCurrentVer": true}).to_string()
+            }
             "NewsItem" => fact("news"),
             _ if path.contains("external-auth-sources/") => match p.name {
                 "SourceID" if path.ends_with("new") => "source-new-81".into(),

@@ -40,6 +40,8 @@ pub struct Device {
     environment: Vec<(String, String)>,
     /// Seconds since the machine's start, as the agent sees it, where it is not the truth.
     uptime: Option<u64>,
+    /// The program it runs.
+    program: PathBuf,
     child: Option<Child>,
 }
 
@@ -83,6 +85,7 @@ impl Device {
             namespace: namespace.map(str::to_string),
             environment: Vec::new(),
             uptime: None,
+            program: env!("CARGO_BIN_EXE_encke").into(),
             child: None,
         };
         let mut all = vec!["register", "--server", url, "--user", USER, "--device-id", name];
@@ -102,17 +105,43 @@ impl Device {
             namespace: None,
             environment: Vec::new(),
             uptime: None,
+            program: env!("CARGO_BIN_EXE_encke").into(),
             child: None,
         }
     }
 
+    /// A machine that somebody registered with another program and data folder.
+    pub fn installed(program: &Path, data_dir: &Path) -> Self {
+        let settings = std::fs::read_to_string(data_dir.join("agent.json")).unwrap();
+        let settings: Value = serde_json::from_str(&settings).unwrap();
+        Self {
+            id: settings["device_id"].as_str().unwrap().to_string(),
+            data_dir: data_dir.to_path_buf(),
+            namespace: None,
+            environment: Vec::new(),
+            uptime: None,
+            program: program.to_path_buf(),
+            child: None,
+        }
+    }
+
+    /// Runs another program from now on.
+    pub fn set_program(&mut self, program: &Path) {
+        self.program = program.to_path_buf();
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_encke");
+        let program = self.program.as_path();
         // Each replaced by the program: one process.
         let mut command = match (&self.namespace, self.uptime) {
             (Some(namespace), _) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, program]);
+                command.args(["netns", "exec", namespace]).arg(program);
                 command
             }
             (None, Some(seconds)) => {

@@ -61,6 +61,16 @@ pub fn set_environment(data_dir: &Path, name: &str, value: &str) {
     std::fs::write(path, format!("{before}{name}={value}\n")).unwrap();
 }
 
+/// Starts the server of a data folder as this program from now on.
+pub fn set_program(data_dir: &Path, program: &Path) {
+    let link = data_dir.with_file_name(PROGRAM);
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(program, link).unwrap();
+}
+
+/// A link beside the data folder to another program than the one that is tested.
+const PROGRAM: &str = "program";
+
 /// A free port of the loopback address.
 const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -70,7 +80,9 @@ const ENVIRONMENT: &str = "environment";
 /// Starts the program and waits until it tells its address.
 fn launch(data_dir: &Path, log: &Path, disk: Option<u32>, listen: &str) -> (Child, String) {
     let log = File::options().create(true).append(true).open(log).unwrap();
-    let program = env!("CARGO_BIN_EXE_encke");
+    let other = data_dir.with_file_name(PROGRAM);
+    let program = other.to_str().filter(|_| other.exists());
+    let program = program.unwrap_or(env!("CARGO_BIN_EXE_encke"));
     let mut command = Command::new(if disk.is_some() { "unshare" } else { program });
     if let Some(size) = disk {
         // A disk that only this process and the server see. Each step replaces the one before: one process.

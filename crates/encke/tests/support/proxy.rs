@@ -18,7 +18,12 @@ pub enum Link {
     Silent,
     /// Ends every connection, old and new: a router that went away.
     Down,
+    /// Changes a byte behind the first million of what a connection brings back.
+    Damaging,
 }
+
+/// Where a damaging link changes a byte.
+const DAMAGED: u64 = 1_000_000;
 
 /// The proxy.
 pub struct Proxy {
@@ -65,11 +70,11 @@ impl Proxy {
                     continue;
                 };
                 let mut open = shared.open.lock().unwrap();
-                for (from, to) in [(&near, &far), (&far, &near)] {
+                for (from, to, back) in [(&near, &far, false), (&far, &near, true)] {
                     open.push(from.try_clone().unwrap());
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     let shared = shared.clone();
-                    std::thread::spawn(move || carry(from, to, &shared));
+                    std::thread::spawn(move || carry(from, to, back, &shared));
                 }
             }
         });
@@ -108,12 +113,17 @@ impl Proxy {
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+fn carry(mut from: TcpStream, mut to: TcpStream, back: bool, shared: &Shared) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut passed = 0;
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         while shared.is_silent() {
             std::thread::sleep(Duration::from_millis(20));
         }
+        if back && shared.is(Link::Damaging) && (passed..passed + n as u64).contains(&DAMAGED) {
+            buffer[usize::try_from(DAMAGED - passed).unwrap()] ^= 1;
+        }
+        passed += n as u64;
         shared.carried.fetch_add(n as u64, SeqCst);
         if to.write_all(&buffer[..n]).is_err() {
             break;
