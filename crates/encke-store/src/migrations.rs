@@ -17,6 +17,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("../migrations/0013_external_login.sql"),
     include_str!("../migrations/0014_report_schedules.sql"),
     include_str!("../migrations/0015_replication.sql"),
+    include_str!("../migrations/0017_audit.sql"),
 ];
 
 /// The newest version this program knows.
