@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds or checks the web console; installs its packages when the lock file has changed.
+# Builds, checks or photographs the web console; installs its packages when the lock file has changed.
 set -euo pipefail
 cd "$(dirname "$0")/../web"
 
@@ -13,5 +13,6 @@ case "${1:-}" in
   build) npm run --silent build ;;
   check) npm run --silent check ;;
   browser) npm run --silent test:browser ;;
-  *) echo "usage: $0 build|check|browser" >&2; exit 2 ;;
+  screenshots) npm run --silent screenshots -- "${@:2}" ;;
+  *) echo "usage: $0 build|check|browser|screenshots FOLDER [LOOK...]" >&2; exit 2 ;;
 esac

@@ -47,7 +47,30 @@ try {
   await writeFile(path.join(device.source, 'folder 2/document 2.txt'), 'changed\n');
   await rm(path.join(device.source, 'folder 3/document 3.txt'));
   await server.backup(device);
-  await server.call('/api/encke/v1/reports/save-sample', { Size: 185, Seed: 1 });
+  const { ReportID } = await server.call('/api/encke/v1/reports/save-sample', { Size: 185, Seed: 1 });
+  const saveReport = async (Report) => (await server.call('/api/encke/v1/reports/save', { Report })).ReportID;
+  const drawn = await saveReport({
+    name: 'People of each club',
+    template: 1001,
+    columns: [{ key: 'orgName' }, { key: 'personId', total: 'count' }, { key: 'height', total: 'avg' }],
+    group: ['orgName'],
+    chart: { kind: 'bar', label: 'orgName' },
+  });
+  const pivoted = await saveReport({
+    name: 'Levels of each nation',
+    template: 1001,
+    columns: [{ key: 'nationality' }],
+    group: ['nationality'],
+    pivot: { column: 'level', value: 'personId', total: 'count' },
+  });
+  await server.edit('anna', (profile) => {
+    profile.AccountName = 'Anna Ash';
+    profile.Emails = ['anna@example.org'];
+  });
+  // Statuses that a list of real jobs has.
+  for (const user of ['bert.huber', 'studio.north']) {
+    await server.addDevice(user, { device: `${user}-pc`, files: { 'one.txt': 'one\n' } });
+  }
 
   const PolicyID = '0f0e3c4e-7a0b-4a51-9a53-3d3a3a1b2c4d';
   await server.call('/api/v1/admin/policies/set', {
@@ -129,6 +152,7 @@ try {
     'settings-copies': ['/settings?tab=copies', 'Copies of the server'],
     cluster: ['/cluster', 'Not supported by this server'],
     audit: ['/audit', 'Added'],
+    'audit-account': ['/audit?show=account&which=anna', 'AccountName'],
     setup: ['/setup', 'Name of the service'],
     'setup-storage': ['/setup?step=2', 'Folder of the buckets'],
     'setup-mail': ['/setup?step=3', 'Sent by'],
@@ -145,6 +169,12 @@ try {
     me: ['/me', 'Security keys'],
     reports: ['/reports', 'Person Registrations'],
     'report-new': ['/reports/new?template=1001', 'Person ID'],
+    'report-chart': [`/reports/${drawn}`, 'Chart'],
+    'report-pivot': [`/reports/${pivoted}`, 'Drawn as'],
+    'report-sources': ['/reports/sources', 'No data sources yet'],
+    'report-schedule': [`/reports?dialog=schedule&which=${ReportID}`, 'Times of'],
+    'report-share': [`/reports?dialog=share&which=${ReportID}`, 'They see the rows'],
+    'report-code': [`/reports?dialog=code&which=${ReportID}`, 'Nobody has called yet'],
   };
   for (const [look, options] of Object.entries(LOOKS)) {
     if (wanted.length > 0 && !wanted.includes(look)) continue;
@@ -189,6 +219,21 @@ try {
     await page.getByLabel('Name of the view').fill('Never backed up');
     await page.getByRole('button', { name: 'Keep', exact: true }).click();
     await page.screenshot({ path: path.join(target, `views-${look}.png`) });
+    await page.goto('/audit?show=account&which=anna');
+    await page
+      .getByRole('button', { name: /AccountName/ })
+      .first()
+      .click();
+    await page.getByRole('dialog').getByText('From address').waitFor();
+    await page.screenshot({ path: path.join(target, `audit-entry-${look}.png`) });
+    await page.goto('/jobs');
+    await page.getByRole('button', { name: 'Search builder' }).click();
+    await page.getByRole('button', { name: 'Find', exact: true }).waitFor();
+    await page.screenshot({ path: path.join(target, `search-builder-${look}.png`) });
+    await page.goto('/reports/sources');
+    await page.getByRole('button', { name: 'Add data source' }).click();
+    await page.getByRole('dialog').getByLabel('Host').waitFor();
+    await page.screenshot({ path: path.join(target, `report-source-${look}.png`) });
     await page.goto('/accounts/anna');
     await page.getByRole('button', { name: 'Back up' }).click();
     await page.getByRole('dialog').getByText('Start backup').waitFor();

@@ -1,6 +1,6 @@
 // Single sign-on: a portal that opened this page, or frames it, hands over a session by message. The key is checked
-// with the server before anything is shown; no reload.
-import { sessionLives } from './api/client';
+// with the server before anything is shown; no reload. The server may name the portals that it trusts.
+import { rawCall, sessionLives } from './api/client';
 import { type Session, setSession } from './api/session';
 import { router } from './routes';
 
@@ -15,13 +15,23 @@ export function handoverOf(data: unknown): Session | null {
   return null;
 }
 
+/** Whether the server lets this origin sign people in; nobody, if it can not be asked. */
+async function isTrusted(origin: string): Promise<boolean> {
+  try {
+    const { Origins } = await rawCall<{ Origins: string[] }>('/api/encke/v1/console/portals', {});
+    return Origins.length === 0 || Origins.includes(origin);
+  } catch {
+    return false;
+  }
+}
+
 export function listenForPortal() {
   const portals: unknown[] = [window.opener, window.parent].filter((w) => w && w !== window);
   if (portals.length === 0) return;
   window.addEventListener('message', async (event) => {
     if (!portals.includes(event.source)) return;
     const candidate = handoverOf(event.data);
-    if (!candidate) return;
+    if (!candidate || !(await isTrusted(event.origin))) return;
     if (await sessionLives(candidate, { sure: true })) {
       setSession(candidate);
       await router.navigate({ to: '/' });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { ADMIN, actAs, openPage, PASSWORD, Server, stage, watched } from './support.mjs';
+import { ADMIN, actAs, openPage, PASSWORD, Server, stage, until, watched } from './support.mjs';
 
 let server;
 let browser;
@@ -99,6 +99,34 @@ test('a view keeps filters, sorting and columns, has an address, and comes back 
     await page.getByRole('dialog').getByRole('link', { name: 'Sleepers' }).waitFor();
   }));
 
+test('a view is shared with all administrators, and comes back after it was removed', async () => {
+  await server.call('/api/v1/admin/admin-user/new', { TargetUser: 'second', TargetPassword: PASSWORD });
+  await as('second', async (page) => {
+    await page.goto('/accounts?show=never');
+    await button(page, 'Views').click();
+    await page.getByLabel('Name of the view').fill('Look after these');
+    await page.getByLabel('For all administrators').check();
+    await button(page, 'Keep').click();
+    await page.getByRole('dialog').getByText('shared by second').waitFor();
+  });
+  await as('admin', async (page) => {
+    await page.goto('/jobs');
+    const pages = page.getByRole('navigation', { name: 'Pages' });
+    await pages.getByRole('link', { name: 'Look after these' }).click();
+    await page.waitForURL(/\/accounts\?.*show=never/);
+    await button(page, 'Look after these').click();
+    await button(page, "Remove 'Look after these'").click();
+    await pages.getByRole('link', { name: 'Look after these' }).waitFor({ state: 'detached' });
+    await button(page, 'Undo').click();
+    await pages.getByRole('link', { name: 'Look after these' }).waitFor();
+  });
+  // What they share is no user's.
+  await as('anna', async (page) => {
+    await page.getByRole('heading', { name: 'Welcome, anna' }).waitFor();
+    assert.equal(await page.getByRole('link', { name: 'Look after these' }).count(), 0);
+  });
+});
+
 test('two snapshots are compared', () =>
   as('anna', async (page) => {
     await rm(path.join(device.source, 'goes.txt'));
@@ -122,6 +150,53 @@ test('two snapshots are compared', () =>
     await page.getByRole('link', { name: /grows\.txt/ }).click();
     await page.getByLabel('Select grows.txt').waitFor();
   }));
+
+test('what is open has an address', () =>
+  as('admin', async (page) => {
+    const vault = `/accounts/anna/vaults/${device.vault}`;
+    await page.goto(vault);
+    await button(page, 'Calendar').click();
+    await page.waitForURL(`**${vault}?show=calendar`);
+    await page.reload();
+    const day = page.getByRole('button', { name: /snapshots?$/ }).first();
+    await day.click();
+    await page.waitForURL(/\?show=calendar/);
+    await page.goto(`${vault}?dialog=find`);
+    await page.getByRole('dialog').getByLabel('Part of its name').waitFor();
+    await page.keyboard.press('Escape');
+    await page.waitForURL(`**${vault}`);
+    await page.goto(`/accounts/anna?dialog=backup&which=${device.item}`);
+    await page.getByRole('dialog').getByRole('button', { name: 'Start backup' }).waitFor();
+    await page.goBack();
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    // Relative times tell the exact one.
+    await page.goto('/jobs');
+    const started = page.locator('.rows time').first();
+    await started.hover();
+    const exact = await started.evaluate((time) => new Date(time.dateTime).toLocaleString('en-US'));
+    await page.getByRole('tooltip', { name: exact }).waitFor();
+  }));
+
+test('what is to be copied comes to the clipboard', () =>
+  as(
+    'admin',
+    async (page) => {
+      const copied = () => page.evaluate(() => navigator.clipboard.readText());
+      await page.goto('/accounts');
+      await page.getByRole('link', { name: 'anna' }).waitFor();
+      await button(page, 'Save or copy').click();
+      await page.getByRole('menuitem', { name: 'Copy the table' }).click();
+      await until('the table', async () => /^Account\t[^]*\nanna\t/m.test(await copied()));
+      await page.goto(`/jobs/${(await server.jobs())[0].GUID}`);
+      await page.getByRole('heading', { level: 1 }).waitFor();
+      await button(page, 'Copy the job ID').click();
+      await until(
+        'the id of the job',
+        async () => (await copied()) === new URL(page.url()).pathname.slice(6),
+      );
+    },
+    { permissions: ['clipboard-read', 'clipboard-write'] },
+  ));
 
 test('devices have strips of their last days', () =>
   as('admin', async (page) => {

@@ -112,6 +112,7 @@ const adminPages = () => [
   ['/replication', 'Copied to no other server'],
   ['/cluster', 'Not supported by this server'],
   ['/audit', 'Added'],
+  ['/audit?show=account&which=anna&dialog=1', 'From address'],
   ['/setup', 'Name of the service'],
   ['/setup?step=2', 'Folder of the buckets'],
   ['/setup?step=3', 'Sent by'],
@@ -240,11 +241,18 @@ test("the pages before the others pass axe's rules", async () => {
 });
 
 test("the pages of reports pass axe's rules", async () => {
-  await server.call('/api/encke/v1/reports/save-sample', { Size: 185, Seed: 1 });
+  const { ReportID } = await server.call('/api/encke/v1/reports/save-sample', { Size: 185, Seed: 1 });
   await walk('admin', [
     ['/reports', 'Person Registrations'],
     ['/reports/new?template=1001', 'Person ID'],
     ['/reports/sources', 'Data sources and templates'],
+    ...[
+      ['schedule', 'Times of'],
+      ['share', 'They see the rows'],
+      ['code', 'Nobody has called yet'],
+      ['delete', 'Its API code stops working'],
+    ].map(([dialog, text]) => [`/reports?dialog=${dialog}&which=${ReportID}`, text]),
+    [`/reports/${ReportID}`, 'Person ID'],
   ]);
 });
 

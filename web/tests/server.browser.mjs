@@ -131,15 +131,37 @@ test('accounts share a quota', () =>
 test('what was changed is in the audit', () =>
   as('admin', async (page) => {
     await server.addUser('zacharias');
+    await server.edit('zacharias', (profile) => {
+      profile.AccountName = 'Zacharias Zeuner';
+    });
     await page.goto('/audit');
-    await page.getByRole('link', { name: 'zacharias' }).waitFor();
+    await page.getByRole('link', { name: 'zacharias' }).first().waitFor();
     await page.getByRole('combobox', { name: 'Changes of' }).click();
-    await page.getByRole('option', { name: 'Policy' }).click();
-    await page.getByText('Nothing was changed yet').waitFor();
+    await page.getByRole('option', { name: 'Tenant' }).click();
+    await page.getByText('Nothing fits the search').waitFor();
     await page.getByRole('combobox', { name: 'Changes of' }).click();
     await page.getByRole('option', { name: 'Account', exact: true }).click();
-    await page.getByRole('link', { name: 'zacharias' }).click();
+    await page.getByLabel('Search changes').fill('zeuner');
+    // What was searched for stands in what was changed alone.
+    await page.getByRole('button', { name: 'AccountName: Zacharias Zeuner' }).click();
+    const entry = page.getByRole('dialog');
+    const cells = entry.getByRole('row', { name: /AccountName/ }).getByRole('cell');
+    assert.deepEqual(await cells.allInnerTexts(), ['', 'Zacharias Zeuner']);
+    await entry.getByText('127.0.0.1').waitFor();
+    // The entry has an address of its own.
+    await page.reload();
+    await entry.getByRole('link', { name: 'zacharias' }).click();
     await page.waitForURL('**/accounts/zacharias');
+    await button(page, 'Actions').click();
+    await page.getByRole('menuitem', { name: 'Changes of this account' }).click();
+    await page.waitForURL('**/audit?show=account&which=zacharias');
+    await page.getByRole('button', { name: /AccountName/ }).waitFor();
+    const download = page.waitForEvent('download');
+    await button(page, 'Save or copy').click();
+    await page.getByRole('menuitem', { name: 'Save as CSV' }).click();
+    const text = await readFile(await (await download).path(), 'utf8');
+    assert.match(text, /"?AccountName: Zacharias Zeuner/);
+    assert.match(text, /127\.0\.0\.1/);
   }));
 
 test('the server copies itself to a folder', () =>

@@ -224,12 +224,12 @@ test('an empty server asks for its first administrator', async () => {
 });
 
 // The portal: another origin, which opens the console as a window or a frame and answers its first message once.
-function portal(message, { framed }) {
+function portal(message, { framed, to = server }) {
   const open = framed
     ? "const f = document.createElement('iframe'); f.width = 1200; f.height = 800; f.src = target; document.body.append(f);"
     : 'window.open(target);';
   const page = `<!doctype html><title>Portal</title><body><script>
-    const target = ${JSON.stringify(`${server.url}/`)};
+    const target = ${JSON.stringify(`${to.url}/`)};
     window.messages = [];
     addEventListener('message', (e) => {
       window.messages.push(e.data);
@@ -258,7 +258,7 @@ async function throughPortal(message, options, check) {
     const page = await context.newPage();
     let loads = 0;
     context.on('request', (request) => {
-      if (request.isNavigationRequest() && request.url().startsWith(server.url)) loads += 1;
+      if (request.isNavigationRequest() && request.url().startsWith((options.to ?? server).url)) loads += 1;
     });
     let console_;
     if (options.framed) {
@@ -302,6 +302,28 @@ test("a portal's wrong key leads to the sign-in form with an error", async () =>
     await page.getByLabel('User name').waitFor();
     assert.equal(await page.getByRole('heading', { name: 'Home' }).count(), 0);
   });
+});
+
+test('a server that names its portals is signed in to and framed by those alone', async () => {
+  const strict = await Server.start({ options: ['--portal', 'https://portal.example.com'] });
+  try {
+    const message = { msg: 'session_login', username: ADMIN, sessionkey: await strict.adminSession() };
+    const { Origins } = await strict.post('/api/encke/v1/console/portals', {});
+    assert.deepEqual(Origins, ['https://portal.example.com']);
+    const asked = () => performance.getEntriesByType('resource').some((r) => /portals$/.test(r.name));
+    await throughPortal(message, { framed: false, to: strict }, async (page) => {
+      await until('the question whether the portal is trusted', () => page.evaluate(asked));
+      await page.getByLabel('User name').waitFor();
+      assert.equal(await page.getByRole('heading', { name: 'Home' }).count(), 0);
+    });
+    const { headers } = await fetch(strict.url);
+    assert.match(
+      headers.get('content-security-policy'),
+      /; frame-ancestors 'self' https:\/\/portal\.example\.com$/,
+    );
+  } finally {
+    await strict.stop();
+  }
 });
 
 /** RFC 6238 with the usual parameters. */

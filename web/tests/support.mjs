@@ -88,9 +88,9 @@ export async function startProvider(server, client, secret, accounts) {
 
 /** A server with an administrator, unless it shall be empty. */
 export class Server {
-  static async start({ empty = false } = {}) {
+  static async start({ empty = false, options = [] } = {}) {
     const folder = await mkdtemp(path.join(tmpdir(), 'encke-web-'));
-    const args = ['serve', '--listen', '127.0.0.1:0', '--data-dir', path.join(folder, 'server')];
+    const args = ['serve', '--listen', '127.0.0.1:0', '--data-dir', path.join(folder, 'server'), ...options];
     const { child, found, log } = await launch(args, /^Encke listens at (\S+?)\/?$/);
     const server = new Server();
     Object.assign(server, { folder, child, url: found, log, children: [] });

@@ -20,6 +20,8 @@ pub struct App {
     pub store: Store,
     /// Folder of the database, the keys and the buckets.
     pub data_dir: PathBuf,
+    /// Origins of the portals that may sign people in to the console; without one every page may.
+    pub portals: Vec<String>,
     /// Opens what the server itself keeps encrypted (TOTP secrets, recovery codes, API codes).
     pub server_key: WrappingKey,
     /// Verified passwords.

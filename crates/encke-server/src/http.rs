@@ -116,7 +116,7 @@ async fn dispatch(
     }
     let is_call = path.starts_with("/api/") || path.starts_with("/gen/");
     if !is_call {
-        return console::serve(&parts.method, &path);
+        return console::serve(&app, &parts.method, &path);
     }
     let origin = origin(&app, peer, &parts.headers, &path, scheme);
     match call(app, origin, &parts.method, &parts.headers, body).await {

@@ -43,6 +43,7 @@ pub mod webauthn;
 pub mod webhooks;
 
 pub use app::Ending;
+pub use console::is_origin;
 pub use meta::LOG_FOLDER;
 pub use reports::ReportOptions;
 pub use start::{DEFAULT_ACME_DIRECTORY, DEFAULT_LISTEN, ServeOptions, Server, StartError, all_routes};

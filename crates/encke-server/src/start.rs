@@ -57,6 +57,8 @@ pub struct ServeOptions {
     pub acme_directory: String,
     /// What the report service may do.
     pub reports: crate::reports::ReportOptions,
+    /// Origins of the portals that may sign people in to the console and frame it; without one every page may.
+    pub portals: Vec<String>,
 }
 
 /// Why the server could not start.
@@ -115,6 +117,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::admins::routes());
     routes.extend(crate::auth::routes());
     routes.extend(crate::clients::routes());
+    routes.extend(crate::console::routes());
     routes.extend(crate::email::routes());
     routes.extend(crate::events::routes());
     routes.extend(crate::external_login::routes());
@@ -216,6 +219,7 @@ impl Server {
             self_backup: crate::self_backup::SelfBackup::default(),
             replication: crate::replication::Replication::default(),
             data_dir: options.data_dir,
+            portals: options.portals,
             acme,
             leader: crate::leader::Leader::default(),
             mailer: crate::email::Mailer::default(),
@@ -241,6 +245,7 @@ impl Server {
         tokio::spawn(crate::leader::keep(app.clone()));
         crate::email::start(&app);
         crate::webhooks::start(&app);
+        crate::events::files::start(&app);
         crate::reports::start(&app);
         app.store.announce(|| EventDraft {
             actor: String::new(),

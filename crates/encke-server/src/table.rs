@@ -12,6 +12,7 @@ use encke_api::types::{AdminUserPermissions, CometAPIResponseMessage, SessionKey
 use encke_api::wire::{Out, Wire, WireName};
 use encke_api::{ApiError, ApiResult};
 use encke_store::SessionKind;
+use encke_store::audit::asked_by;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::marker::PhantomData;
@@ -574,7 +575,8 @@ impl Route {
     /// # Errors
     /// What the client may read.
     pub async fn handle(&self, app: Arc<App>, request: Request, principal: Principal) -> ApiResult<Reply> {
-        (self.handler)(app, request, principal).await
+        let asker = principal.asker(&request.origin);
+        asked_by(asker, (self.handler)(app, request, principal)).await
     }
 
     /// Who calls, if they may.

@@ -2,11 +2,14 @@
 
 use crate::error::{StoreError, StoreResult};
 use crate::events::EventDraft;
-use crate::sql::{P, Row};
+use crate::sql::{P, Row, Sql};
 use crate::{Scope, Store};
+use serde_json::{Value, json};
 use std::fmt;
 use std::ops::ControlFlow;
 
+/// What buckets are called where it is noted who changed them.
+const KIND: &str = "bucket";
 /// Longest bucket id in bytes. GUIDs have 36; the rest is for ids brought from elsewhere.
 const MAX_ID: usize = 64;
 
@@ -109,6 +112,22 @@ fn condition(scope: &Scope, at: usize) -> (String, Option<P<'_>>) {
     scope.condition("organization", "''", at)
 }
 
+fn find(sql: &mut dyn Sql, scope: &Scope, id: &BucketId) -> StoreResult<StoredBucket> {
+    let (condition, param) = condition(scope, 2);
+    let params: Vec<P> = std::iter::once(P::Text(id.as_str())).chain(param).collect();
+    sql.first(
+        &format!("SELECT {COLUMNS} FROM buckets WHERE id = ?1 AND {condition}"),
+        &params,
+        read_row,
+    )?
+    .ok_or(StoreError::NotFound)
+}
+
+/// The rules by name, for whoever wants to know what was changed.
+fn told(rules: BucketRules) -> Value {
+    json!({ "QuotaBytes": rules.quota, "AppendOnly": rules.append_only, "TrashDays": rules.trash_days })
+}
+
 impl Store {
     /// Keeps a new bucket.
     ///
@@ -134,6 +153,7 @@ impl Store {
                     P::Int(b.rules.trash_days),
                 ],
             )?;
+            tx.note_change(KIND, &b.organization, b.id.as_str(), None, Some(&told(b.rules)))?;
             tx.emit(event);
             Ok(())
         })
@@ -146,17 +166,7 @@ impl Store {
     /// `NotFound`, also outside the scope; or the database fails.
     pub async fn bucket(&self, scope: &Scope, id: &BucketId) -> StoreResult<StoredBucket> {
         let (scope, id) = (scope.clone(), id.clone());
-        self.read_few(move |sql| {
-            let (condition, param) = condition(&scope, 2);
-            let params: Vec<P> = std::iter::once(P::Text(id.as_str())).chain(param).collect();
-            sql.first(
-                &format!("SELECT {COLUMNS} FROM buckets WHERE id = ?1 AND {condition}"),
-                &params,
-                read_row,
-            )?
-            .ok_or(StoreError::NotFound)
-        })
-        .await
+        self.read_few(move |sql| find(sql, &scope, &id)).await
     }
 
     /// Hands over bucket after bucket, ordered by id, together with a state that comes back at the end. Runs on a
@@ -190,15 +200,10 @@ impl Store {
     pub async fn delete_bucket(&self, scope: &Scope, id: &BucketId, event: EventDraft) -> StoreResult<()> {
         let (scope, id) = (scope.clone(), id.clone());
         self.write(move |tx| {
-            let (condition, param) = condition(&scope, 2);
-            let params: Vec<P> = std::iter::once(P::Text(id.as_str())).chain(param).collect();
-            let deleted = tx.execute(
-                &format!("DELETE FROM buckets WHERE id = ?1 AND {condition}"),
-                &params,
-            )?;
-            if deleted == 0 {
-                return Err(StoreError::NotFound);
-            }
+            let old = find(tx.sql(), &scope, &id)?;
+            tx.execute("DELETE FROM buckets WHERE id = ?1", &[P::Text(id.as_str())])?;
+            let gone = told(old.rules);
+            tx.note_change(KIND, &old.organization, id.as_str(), Some(&gone), None)?;
             tx.emit(event);
             Ok(())
         })
@@ -242,24 +247,18 @@ impl Store {
     ) -> StoreResult<()> {
         let (scope, id) = (scope.clone(), id.clone());
         self.write(move |tx| {
-            let (condition, param) = condition(&scope, 5);
-            let mut params = vec![
-                P::Text(id.as_str()),
-                P::Int(rules.quota),
-                P::from(rules.append_only),
-                P::Int(rules.trash_days),
-            ];
-            params.extend(param);
-            let touched = tx.execute(
-                &format!(
-                    "UPDATE buckets SET quota = ?2, append_only = ?3, trash_days = ?4 WHERE id = ?1 AND {condition}"
-                ),
-                &params,
+            let old = find(tx.sql(), &scope, &id)?;
+            tx.execute(
+                "UPDATE buckets SET quota = ?2, append_only = ?3, trash_days = ?4 WHERE id = ?1",
+                &[
+                    P::Text(id.as_str()),
+                    P::Int(rules.quota),
+                    P::from(rules.append_only),
+                    P::Int(rules.trash_days),
+                ],
             )?;
-            if touched == 0 {
-                return Err(StoreError::NotFound);
-            }
-            Ok(())
+            let (before, now) = (told(old.rules), told(rules));
+            tx.note_change(KIND, &old.organization, id.as_str(), Some(&before), Some(&now))
         })
         .await
     }

@@ -97,13 +97,13 @@ pub fn put_item<T: Collected>(
         P::Text(&hash),
         P::Text(&body),
     ];
+    let found = tx.sql().first(
+        "SELECT body FROM collections WHERE kind = ?1 AND id = ?2",
+        &columns[..2],
+        |row| Ok(row.text(0)?.to_string()),
+    )?;
     match present {
         None => {
-            let found = tx.sql().first(
-                "SELECT 1 FROM collections WHERE kind = ?1 AND id = ?2",
-                &columns[..2],
-                |_| Ok(()),
-            )?;
             if found.is_some() {
                 return Err(StoreError::Exists);
             }
@@ -124,6 +124,13 @@ pub fn put_item<T: Collected>(
             }
         }
     }
+    tx.note_document(
+        T::KIND,
+        value.organization(),
+        id,
+        found.as_deref(),
+        Some(body.as_str()),
+    )?;
     Ok(hash)
 }
 
@@ -137,6 +144,8 @@ pub fn remove_item<T: Collected>(tx: &mut Tx, scope: &Scope, id: &str) -> StoreR
         "DELETE FROM collections WHERE kind = ?1 AND id = ?2",
         &[P::Text(T::KIND), P::Text(id)],
     )?;
+    let gone = serde_json::to_value(&old.value)?;
+    tx.note_change(T::KIND, old.value.organization(), id, Some(&gone), None)?;
     Ok(old)
 }
 

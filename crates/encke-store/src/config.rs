@@ -59,6 +59,9 @@ impl Store {
             };
             let body = serde_json::to_string(&config)?;
             let hash = document_hash(&body);
+            if let Some((old, _)) = &found {
+                tx.note_config(serde_json::from_str(old)?, serde_json::from_str(&body)?)?;
+            }
             match found {
                 None => {
                     tx.execute(

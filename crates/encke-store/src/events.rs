@@ -214,12 +214,15 @@ impl Store {
         .await
     }
 
-    /// Forgets stored events older than a time (Unix seconds).
+    /// Forgets stored events, and the notes of who changed what, older than a time (Unix seconds).
     ///
     /// # Errors
     /// The database fails.
     pub async fn prune_events(&self, before: i64) -> StoreResult<u64> {
-        self.write(move |tx| tx.execute("DELETE FROM events WHERE time < ?1", &[P::Int(before)]))
-            .await
+        self.write(move |tx| {
+            tx.execute("DELETE FROM audit WHERE time < ?1", &[P::Int(before)])?;
+            tx.execute("DELETE FROM events WHERE time < ?1", &[P::Int(before)])
+        })
+        .await
     }
 }

@@ -4,6 +4,7 @@
 //! capability writes its statements against) and `migrations/` (the schema). This crate knows nothing of HTTP.
 
 mod accounts_cache;
+pub mod audit;
 mod buckets;
 pub mod collections;
 mod config;
@@ -197,6 +198,11 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Tx) -> StoreResult<T> + Send + 'static,
     {
+        let asker = audit::asker();
+        let work = move |tx: &mut Tx| {
+            tx.asker = asker;
+            work(tx)
+        };
         match &self.database {
             Database::Sqlite(sqlite) => sqlite.writer.write(work).await,
             Database::Postgres(postgres) => postgres.writer.write(work).await,

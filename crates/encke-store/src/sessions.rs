@@ -1,9 +1,10 @@
 //! Sessions of people and programs that logged in. Only a key's SHA-256 is kept.
 
 use crate::Store;
+use crate::audit::{Deed, Differences, action};
 use crate::error::{StoreError, StoreResult};
 use crate::events::EventDraft;
-use crate::sql::{P, Row};
+use crate::sql::{P, Row, Sql, Tx};
 use sha2::{Digest, Sha256};
 
 /// Whose session it is.
@@ -74,6 +75,33 @@ fn read_row(row: &dyn Row) -> StoreResult<StoredSession> {
     })
 }
 
+fn find(sql: &mut dyn Sql, key_hash: &str) -> StoreResult<Option<StoredSession>> {
+    sql.first(
+        &format!("SELECT {COLUMNS} FROM sessions WHERE key_hash = ?1"),
+        &[P::Text(key_hash)],
+        read_row,
+    )
+}
+
+/// Notes who began a session, and for whom.
+fn note_start(tx: &mut Tx, session: &StoredSession) -> StoreResult<()> {
+    let by = match session.started_by.as_str() {
+        "" => &session.name,
+        by => by,
+    };
+    tx.asked_if_unknown(by, &session.organization);
+    let deed = Deed {
+        organization: &session.organization,
+        kind: match session.kind {
+            SessionKind::Admin => "administrator",
+            SessionKind::User => "account",
+        },
+        action: action::SIGN_IN,
+        resource: &session.name,
+    };
+    tx.note(deed, &Differences::default())
+}
+
 impl Store {
     /// Keeps a new session; one that is pending has no event yet.
     ///
@@ -95,6 +123,7 @@ impl Store {
                 ],
             )?;
             if let Some(event) = event {
+                note_start(tx, &s)?;
                 tx.emit(event);
             }
             Ok(())
@@ -108,14 +137,7 @@ impl Store {
     /// The database fails.
     pub async fn session(&self, key_hash: &str) -> StoreResult<Option<StoredSession>> {
         let key = key_hash.to_string();
-        self.read_few(move |sql| {
-            sql.first(
-                &format!("SELECT {COLUMNS} FROM sessions WHERE key_hash = ?1"),
-                &[P::Text(&key)],
-                read_row,
-            )
-        })
-        .await
+        self.read_few(move |sql| find(sql, &key)).await
     }
 
     /// Notes a session's last use.
@@ -148,6 +170,8 @@ impl Store {
             if touched == 0 {
                 return Err(StoreError::NotFound);
             }
+            let session = find(tx.sql(), &key)?.ok_or(StoreError::NotFound)?;
+            note_start(tx, &session)?;
             tx.emit(started);
             Ok(())
         })

@@ -1,6 +1,7 @@
 //! The little SQL that capabilities are written against: parameters `?1`, `?2`..., columns by number. Statements
 //! keep to what SQLite and PostgreSQL both understand.
 
+use crate::audit::Asker;
 use crate::error::{StoreError, StoreResult};
 use crate::events::EventDraft;
 use std::ops::ControlFlow;
@@ -145,6 +146,8 @@ impl dyn Sql + '_ {
 
 /// A transaction: statements, and the events that tell of the change.
 pub struct Tx<'a> {
+    /// Who asked for it.
+    pub(crate) asker: Asker,
     pub(crate) sql: &'a mut dyn Sql,
     pub(crate) events: &'a mut Vec<EventDraft>,
     /// Whether an account was added, changed or removed.

@@ -79,6 +79,8 @@ pub(crate) fn document_hash(body: &str) -> String {
     hex::encode(&Sha256::digest(body.as_bytes())[..16])
 }
 
+/// What accounts are called where it is noted who changed them.
+const KIND: &str = "account";
 const COLUMNS: &str = "username, organization, suspended, hash, body";
 
 fn read_row(row: &dyn Row) -> StoreResult<StoredProfile> {
@@ -242,6 +244,7 @@ impl Store {
                 &columns(&profile, &stored, &policy_hash),
             )?;
             note_quotas(tx, &profile, false)?;
+            tx.note_document(KIND, &stored.organization, &stored.username, None, Some(&*stored.body))?;
             tx.emit(event);
             Ok(stored)
         })
@@ -302,6 +305,11 @@ impl Store {
                 return Err(StoreError::Changed);
             }
             note_quotas(tx, &change.profile, true)?;
+            let (before, now) = (Some(&*old.body), Some(&*stored.body));
+            if let Some(event) = change.events.first() {
+                tx.asked_if_unknown(&event.actor, &stored.organization);
+            }
+            tx.note_document(KIND, &stored.organization, &stored.username, before, now)?;
             for event in change.events {
                 tx.emit(event);
             }
@@ -347,6 +355,8 @@ impl Store {
                 &[P::Text(&username)],
             )?;
             cascade(tx, &username)?;
+            tx.asked_if_unknown(&event.actor, &old.organization);
+            tx.note_document(KIND, &old.organization, &username, Some(&*old.body), None)?;
             tx.emit(event);
             Ok(old)
         })

@@ -1,5 +1,6 @@
 //! One writer thread that gathers waiting transactions into one write to the disk; the same for both databases.
 
+use crate::audit::Asker;
 use crate::error::{StoreError, StoreResult};
 use crate::events::{self, Event, EventDraft};
 use crate::sql::{Sql, Tx};
@@ -118,6 +119,7 @@ fn run_group(
         connection.control("SAVEPOINT one")?;
         let mut drafts: Vec<EventDraft> = Vec::new();
         let (keep, finish) = job(&mut Tx {
+            asker: Asker::default(),
             sql: connection.sql(),
             events: &mut drafts,
             accounts_changed: &mut done.accounts_changed,

@@ -35,6 +35,17 @@ pub struct ServeArgs {
     /// Room for the uploaded rows of one person, in bytes.
     #[arg(long, env = "ENCKE_REPORT_QUOTA_BYTES", default_value_t = encke_server::ReportOptions::default().quota_bytes)]
     report_quota_bytes: u64,
+    /// Origin of a portal that may sign people in to the console and frame it, such as https://portal.example.com; once
+    /// for each. Without any, every page may.
+    #[arg(long = "portal", env = "ENCKE_PORTALS", value_delimiter = ',', value_parser = origin)]
+    portals: Vec<String>,
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    match encke_server::is_origin(text) {
+        true => Ok(text.to_string()),
+        false => Err("an origin is a scheme, a host and maybe a port: https://portal.example.com".into()),
+    }
 }
 
 impl ServeArgs {
@@ -59,6 +70,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
                 folders: args.report_folders,
                 storage: args.report_storage,
             },
+            portals: args.portals,
         };
         let server = start(&options).await?;
         // Before the address is told: whoever reads it may ask the server to stop.

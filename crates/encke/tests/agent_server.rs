@@ -280,6 +280,7 @@ fn jobs_of_silent_devices_are_abandoned_and_revived() {
             .then(support::postgres::database),
         acme_directory: encke_server::DEFAULT_ACME_DIRECTORY.into(),
         reports: encke_server::ReportOptions::default(),
+        portals: Vec::new(),
     };
     let server = runtime.block_on(encke_server::Server::start(options)).unwrap();
     let (app, url) = (server.app.clone(), server.url.trim_end_matches('/').to_string());

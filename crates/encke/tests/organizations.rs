@@ -281,3 +281,41 @@ fn a_suspended_organization_is_locked_out_and_a_deleted_one_is_gone() {
         403
     );
 }
+
+#[test]
+fn views_of_the_console_are_shared_within_an_organization() {
+    let server = Server::start();
+    add(&server, "a.example");
+    add(&server, "b.example");
+    let share = |fields: &[(&str, &str)]| boss(&server, "a.example", "/api/encke/v1/views/share", fields);
+    let (path, search) = (("Path", "/accounts"), ("Search", r#"{"show":"never"}"#));
+    ok(&share(&[("Name", "Late"), path, search]));
+    // The same name of the same page: in its place.
+    ok(&share(&[
+        ("Name", "Late"),
+        path,
+        ("Search", r#"{"show":"late"}"#),
+    ]));
+    for wrong in ["accounts", "//elsewhere.example", "/\\elsewhere.example", ""] {
+        assert_eq!(
+            share(&[("Name", "x"), ("Path", wrong), search])["Status"],
+            400,
+            "{wrong}"
+        );
+    }
+    assert_eq!(share(&[("Name", " "), path, search])["Status"], 400);
+    let list = |host: &str| boss(&server, host, "/api/encke/v1/views/list", &[]);
+    let all = list("a.example");
+    let views: Vec<(&String, &Value)> = all.as_object().unwrap().iter().collect();
+    let [(id, view)] = views[..] else { panic!("{all}") };
+    assert_eq!(
+        (&view["Name"], &view["Owner"], &view["Search"]["show"]),
+        (&json!("Late"), &json!("boss"), &json!("late"))
+    );
+    assert_eq!(list("b.example"), json!({}));
+    assert_eq!(server.call("/api/encke/v1/views/list", &[]), json!({}));
+    let remove = |host: &str| boss(&server, host, "/api/encke/v1/views/remove", &[("ViewID", id)]);
+    assert_eq!(remove("b.example")["Status"], 404);
+    ok(&remove("a.example"));
+    assert_eq!(list("a.example"), json!({}));
+}

@@ -269,6 +269,7 @@ async fn a_week_brings_the_jobs_that_were_promised_and_tells_each_missed_one_onc
             .then(support::postgres::database),
         acme_directory: encke_server::DEFAULT_ACME_DIRECTORY.into(),
         reports: encke_server::ReportOptions::default(),
+        portals: Vec::new(),
     };
     let server = Server::start(options).await.unwrap();
     let app = &server.app;

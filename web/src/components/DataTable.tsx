@@ -54,6 +54,7 @@ export function DataTable<T>({
   sort: firstSort,
   limit,
   plain,
+  searched,
 }: {
   /** Under which the choice of columns is kept. */
   name: string;
@@ -70,6 +71,8 @@ export function DataTable<T>({
   limit?: number;
   /** Without search and tools, as part of another page. */
   plain?: boolean;
+  /** The rows are what fits the search words already. */
+  searched?: boolean;
 }) {
   const navigate = useNavigate();
   const [words, setWords] = useParam('q');
@@ -104,7 +107,7 @@ export function DataTable<T>({
   const reverse = backwards !== (sorted?.descending ?? false);
   const found = useMemo(() => {
     const wanted =
-      plain || words.trim() === ''
+      plain || searched || words.trim() === ''
         ? [...rows]
         : rows.filter((row) => matches(words, ...columns.map((c) => String(c.value(row)))));
     if (sorted) {
@@ -117,7 +120,7 @@ export function DataTable<T>({
       return keyed.map(([, row]) => row).slice(0, limit);
     }
     return wanted.slice(0, limit);
-  }, [rows, columns, words, sorted, reverse, limit, plain]);
+  }, [rows, columns, words, sorted, reverse, limit, plain, searched]);
 
   const virtual = useVirtualizer({
     count: found.length,
@@ -234,7 +237,7 @@ export function DataTable<T>({
         </Group>
       )}
       {rows.length === 0 ? (
-        <Empty>{empty}</Empty>
+        <Empty>{searched && words.trim() !== '' ? t('Nothing fits the search.') : empty}</Empty>
       ) : found.length === 0 ? (
         <Empty>{t('Nothing fits the search.')}</Empty>
       ) : narrow ? (

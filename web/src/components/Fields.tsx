@@ -49,6 +49,14 @@ export type Field = {
   disabled?: boolean;
 };
 
+/** A switch of a document. */
+export const on = (path: string, label: string, help?: string): Field => ({
+  path,
+  label,
+  help,
+  kind: 'switch',
+});
+
 // A document of any shape.
 type Doc = any;
 

@@ -104,7 +104,6 @@ export function FindFile({
                               path: folderOf(row.path),
                               q: row.name,
                             }}
-                            onClick={close}
                           >
                             {row.path}
                           </Link>

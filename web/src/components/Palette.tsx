@@ -9,7 +9,7 @@ import { isAdmin } from '../api/queries';
 import type { Profile } from '../api/types';
 import { t } from '../i18n';
 import { matches } from '../lib/format';
-import { useViews, type View } from '../lib/views';
+import { useSharedViews, useViews, type View } from '../lib/views';
 import { adminPages, userPages } from '../pages/nav';
 
 type Command = { label: string; hint: string; to: string; search?: Record<string, string> };
@@ -47,7 +47,9 @@ export function Palette({ close, topLevel }: { close: () => void; topLevel: bool
   const [words, setWords] = useState('');
   const [at, setAt] = useState(0);
   const list = useRef<HTMLDivElement>(null);
-  const [views] = useViews();
+  const [own] = useViews();
+  const shared = useSharedViews();
+  const views = useMemo(() => [...own, ...shared], [own, shared]);
   const names = useQuery({
     queryKey: ['names'],
     enabled: isAdmin(),

@@ -21,7 +21,7 @@ import { session, setSession, subscribe } from '../api/session';
 import { chooseLanguage, LANGUAGES, type Language, language, t } from '../i18n';
 import { useBrand } from '../lib/brand';
 import { useGoals } from '../lib/keys';
-import { addressOf, useViews } from '../lib/views';
+import { addressOf, useSharedViews, useViews } from '../lib/views';
 import { adminPages, userPages } from '../pages/nav';
 import { Bookmark, Check, MenuIcon, Moon, Search, Sun } from './icons';
 
@@ -41,7 +41,8 @@ export function Shell() {
   const topLevel = useTopLevel();
   const branding = useQuery(brandingQuery());
   const brand = useBrand(branding.data);
-  const [views] = useViews();
+  const [own] = useViews();
+  const views = [...own, ...useSharedViews()];
 
   useEffect(() => followEvents(client), [client, who?.key]);
   useEffect(() => {
@@ -185,7 +186,7 @@ export function Shell() {
             <div className="caption">{t('Views')}</div>
             {views.map((view) => (
               <Link
-                key={addressOf(view)}
+                key={`${view.shared?.id ?? ''} ${addressOf(view)}`}
                 to={view.path}
                 search={view.search as never}
                 activeOptions={{ exact: true, includeSearch: true }}

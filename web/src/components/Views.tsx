@@ -1,11 +1,14 @@
 // The named views of a list: filters, sorting and columns as they stand in the address, and a way back to them.
-import { ActionIcon, Button, Group, Popover, Stack, Text, TextInput } from '@mantine/core';
+import { ActionIcon, Button, Checkbox, Group, Popover, Stack, Text, TextInput } from '@mantine/core';
+import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { Link, useLocation } from '@tanstack/react-router';
 import { type FormEvent, useState } from 'react';
+import { call } from '../api/client';
+import { isAdmin } from '../api/queries';
 import { t } from '../i18n';
-import { addressOf, sameView, useViews, type View, withView } from '../lib/views';
+import { addressOf, sameView, shareView, useSharedViews, useViews, type View, withView } from '../lib/views';
 import { Bookmark, Close } from './icons';
-import { CopyIcon } from './parts';
+import { CopyIcon, Failure } from './parts';
 
 export function Views({ cols }: { cols: string }) {
   const { pathname, search } = useLocation();
@@ -14,15 +17,33 @@ export function Views({ cols }: { cols: string }) {
   const [opened, setOpened] = useState(false);
   const [name, setName] = useState('');
   const [removed, setRemoved] = useState<View | null>(null);
-  const own = all.filter((v) => v.path === pathname);
+  const [forAll, setForAll] = useState(false);
+  const shared = useSharedViews();
+  const own = [...all, ...shared].filter((v) => v.path === pathname);
   const active = own.find((v) => sameView(v.search, here));
+  const client = useQueryClient();
+  const change = useMutation({
+    mutationFn: (run: () => Promise<unknown>) => run(),
+    onSuccess: () => client.invalidateQueries({ queryKey: ['views'] }),
+  });
+  const put = (view: View) => {
+    if (view.shared) change.mutate(() => shareView(view));
+    else keep(withView(all, view));
+    setRemoved(null);
+  };
   const save = (event: FormEvent) => {
     event.preventDefault();
     const wanted = name.trim();
     if (!wanted) return;
-    keep(withView(all, { name: wanted, path: pathname, search: { ...here, cols } }));
+    const view = { name: wanted, path: pathname, search: { ...here, cols } };
+    put(forAll ? { ...view, shared: { id: '', owner: '' } } : view);
     setName('');
-    setRemoved(null);
+  };
+  const remove = (view: View) => {
+    const id = view.shared?.id;
+    if (id) change.mutate(() => call('/api/encke/v1/views/remove', { ViewID: id }));
+    else keep(all.filter((v) => v !== view));
+    setRemoved(view);
   };
   return (
     <Popover opened={opened} onChange={setOpened} position="bottom-end" shadow="sm" width={300} trapFocus>
@@ -48,9 +69,20 @@ export function Views({ cols }: { cols: string }) {
             </Text>
           )}
           {own.map((view) => (
-            <Group key={view.name} gap={2} wrap="nowrap" className="view" data-active={view === active}>
+            <Group
+              key={`${view.shared?.id ?? ''} ${view.name}`}
+              gap={2}
+              wrap="nowrap"
+              className="view"
+              data-active={view === active}
+            >
               <Link to={view.path} search={view.search as never} onClick={() => setOpened(false)}>
                 {view.name}
+                {view.shared && (
+                  <Text span size="xs" c="dimmed" ml={6}>
+                    {t('shared by {name}', { name: view.shared.owner })}
+                  </Text>
+                )}
               </Link>
               <CopyIcon
                 value={`${location.origin}${addressOf(view)}`}
@@ -59,10 +91,7 @@ export function Views({ cols }: { cols: string }) {
               <ActionIcon
                 size="sm"
                 aria-label={t("Remove '{name}'", { name: view.name })}
-                onClick={() => {
-                  keep(all.filter((v) => v !== view));
-                  setRemoved(view);
-                }}
+                onClick={() => remove(view)}
               >
                 <Close size={14} />
               </ActionIcon>
@@ -73,14 +102,7 @@ export function Views({ cols }: { cols: string }) {
               <Text size="sm" flex={1} truncate>
                 {t("'{name}' is removed.", { name: removed.name })}
               </Text>
-              <Button
-                size="compact-xs"
-                variant="default"
-                onClick={() => {
-                  keep(withView(all, removed));
-                  setRemoved(null);
-                }}
-              >
+              <Button size="compact-xs" variant="default" onClick={() => put(removed)}>
                 {t('Undo')}
               </Button>
             </Group>
@@ -100,7 +122,17 @@ export function Views({ cols }: { cols: string }) {
                 {t('Keep')}
               </Button>
             </Group>
+            {isAdmin() && (
+              <Checkbox
+                size="xs"
+                mt={6}
+                label={t('For all administrators')}
+                checked={forAll}
+                onChange={(e) => setForAll(e.currentTarget.checked)}
+              />
+            )}
           </form>
+          <Failure error={change.error} />
         </Stack>
       </Popover.Dropdown>
     </Popover>

@@ -20,7 +20,9 @@ export type Search = Partial<
     | 'template'
     | 'cols'
     | 'compare'
-    | 'by',
+    | 'by'
+    | 'who'
+    | 'which',
     string
   >
 >;
@@ -51,6 +53,21 @@ export function useParam(key: keyof Search, { keep = false } = {}): [string, (va
       },
     });
   return [search[key] ?? '', set];
+}
+
+/** Whether the address says that a dialog is open, of `which` thing, and how to open and close it. */
+export function useDialog(name: string, which = ''): [boolean, (open: boolean) => void] {
+  const search = useSearch({ strict: false }) as Search;
+  const navigate = useNavigate();
+  const set = (open: boolean) =>
+    navigate({
+      to: '.',
+      search: ({ dialog: _, which: __, ...rest }: Search) => ({
+        ...rest,
+        ...(open ? { dialog: name, ...(which ? { which } : {}) } : {}),
+      }),
+    });
+  return [search.dialog === name && (search.which ?? '') === which, set];
 }
 
 /** Brings the chosen tab into sight where the row of tabs is wider than the screen. */

@@ -1,9 +1,20 @@
 // Saved views: an address inside the console under a name, kept in the browser for whoever is signed in.
 import { useLocalStorage } from '@mantine/hooks';
+import { useQuery } from '@tanstack/react-query';
+import { call } from '../api/client';
 import { session } from '../api/session';
 
-export type View = { name: string; path: string; search: Record<string, string> };
+export type View = {
+  name: string;
+  path: string;
+  search: Record<string, string>;
+  /** A view that all administrators have. */
+  shared?: { id: string; owner: string };
+};
 
+type SharedView = { Name: string; Path: string; Search: Record<string, string>; Owner: string };
+
+const NONE: View[] = [];
 /** Most views that are kept; more is no order any more. */
 const MOST = 50;
 
@@ -49,6 +60,22 @@ export function useViews(): [View[], (next: View[]) => void] {
   });
   return [list, (next) => set(next.slice(0, MOST))];
 }
+
+/** The views that all administrators of the organization have. */
+export function useSharedViews(): View[] {
+  const all = useQuery({
+    queryKey: ['views'],
+    enabled: session()?.kind === 'admin',
+    queryFn: async () =>
+      Object.entries(await call<Record<string, SharedView>>('/api/encke/v1/views/list'))
+        .map(([id, v]) => ({ name: v.Name, path: v.Path, search: v.Search, shared: { id, owner: v.Owner } }))
+        .filter(isView),
+  });
+  return all.data ?? NONE;
+}
+
+export const shareView = ({ name, path, search }: View) =>
+  call('/api/encke/v1/views/share', { Name: name, Path: path, Search: search });
 
 /** The list with a view, in place of one of the same name and page. */
 export const withView = (list: View[], view: View) => [

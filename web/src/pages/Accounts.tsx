@@ -23,6 +23,7 @@ import {
   useTopLevel,
 } from '../api/queries';
 import type { Profile, ProfileAndHash } from '../api/types';
+import { AccountName } from '../components/AccountName';
 import { type Column, DataTable } from '../components/DataTable';
 import { Plus } from '../components/icons';
 import { Actions, Failure, Loaded, Page, StatusBadge, Tag, Time } from '../components/parts';
@@ -92,16 +93,7 @@ function AddAccount({ close }: { close: () => void }) {
         <Stack gap="sm">
           <Failure error={add.error} />
           <SimpleGrid cols={{ base: 1, sm: 2 }} verticalSpacing="sm">
-            <TextInput
-              label={t('Account name')}
-              description={t('Letters, digits and _ . @ -')}
-              required
-              maxLength={255}
-              pattern="[A-Za-z0-9_.@\-]+"
-              value={name}
-              onChange={(e) => setName(e.currentTarget.value)}
-              data-autofocus
-            />
+            <AccountName value={name} set={setName} />
             <TextInput
               label={t('Display name')}
               description={t('Whatever people read')}

@@ -36,7 +36,7 @@ import { AnchorLink } from '../components/links';
 import { Actions, Empty, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
 import { bytes, exact } from '../lib/format';
-import { useParam } from '../lib/search';
+import { type Search, useDialog, useParam } from '../lib/search';
 import { anyConnection, connectionsOf } from './account/connections';
 
 const SnapshotDiff = lazy(() =>
@@ -346,8 +346,9 @@ function Snapshots({
   choose: (snapshot: string) => void;
 }) {
   const [item, setItem] = useParam('where');
-  const [calendar, setCalendar] = useState(false);
-  const [finding, setFinding] = useState(false);
+  const [view, setView] = useParam('show');
+  const calendar = view === 'calendar';
+  const [finding, setFinding] = useDialog('find');
   const name = (source: string) => profile.Sources[source]?.Description ?? t('unknown item');
   const items = [...new Set(list.map((s) => s.Source))];
   const shown = useMemo(() => list.filter((s) => !item || s.Source === item), [list, item]);
@@ -396,7 +397,7 @@ function Snapshots({
         <Button
           variant="default"
           size="sm"
-          onClick={() => setCalendar(!calendar)}
+          onClick={() => setView(calendar ? null : 'calendar')}
           aria-expanded={calendar}
           rightSection={<Down size={14} />}
         >
@@ -460,7 +461,11 @@ export function Browse() {
     ? { to: '/accounts/$username' as const, params: { username }, search: { tab: 'vaults' } }
     : { to: '/' as const, search: { tab: 'vaults' } };
   const choose = (snapshot: string) =>
-    navigate({ to: '/accounts/$username/vaults/$vault', params: { username, vault }, search: { snapshot } });
+    navigate({
+      to: '/accounts/$username/vaults/$vault',
+      params: { username, vault },
+      search: ({ show }: Search) => ({ ...(show ? { show } : {}), snapshot }),
+    });
   return (
     <Page
       title={

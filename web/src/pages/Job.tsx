@@ -1,4 +1,4 @@
-import { Button, Group, Progress, SegmentedControl, SimpleGrid, Text } from '@mantine/core';
+import { Button, Group, Progress, SimpleGrid, Text } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { Link, useParams } from '@tanstack/react-router';
 import { callText } from '../api/client';
@@ -26,6 +26,7 @@ import {
   StatusBadge,
   Time,
 } from '../components/parts';
+import { Severity } from '../components/Severity';
 import { t } from '../i18n';
 import { bytes, className, clock, count, download, duration, exact } from '../lib/format';
 import { useParam } from '../lib/search';
@@ -61,16 +62,7 @@ function Log({ job }: { job: Job }) {
       title={t('Log')}
       aside={
         <>
-          <SegmentedControl
-            data={[
-              { value: '', label: t('All') },
-              { value: 'warnings', label: t('Warnings') },
-              { value: 'errors', label: t('Errors') },
-            ]}
-            value={least}
-            onChange={setLeast}
-            aria-label={t('Severity')}
-          />
+          <Severity value={least} set={setLeast} />
           <Button variant="default" onClick={() => save.mutate()} loading={save.isPending}>
             {t('Download')}
           </Button>

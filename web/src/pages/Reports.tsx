@@ -14,7 +14,7 @@ import {
   TextInput,
 } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { Link, useNavigate } from '@tanstack/react-router';
+import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { useState } from 'react';
 import { call } from '../api/client';
 import { isAdmin } from '../api/queries';
@@ -30,8 +30,10 @@ import {
   useReports,
   useTemplates,
 } from '../api/reports';
-import { Empty, Failure, Loaded, Page, Time } from '../components/parts';
+import { DangerDialog } from '../components/Danger';
+import { Actions, Empty, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
+import type { Search } from '../lib/search';
 import { ScheduleDialog } from './reports/ScheduleDialog';
 import { ExportDialog, Uploading } from './reports/Transfers';
 
@@ -209,14 +211,7 @@ function ShareForm({ report, first, close }: { report: SavedReport; first: Share
           placeholder={t('Name, then Enter')}
         />
       )}
-      <Group justify="flex-end">
-        <Button variant="default" onClick={close}>
-          {t('Cancel')}
-        </Button>
-        <Button loading={share.isPending} onClick={() => share.mutate()}>
-          {t('Share')}
-        </Button>
-      </Group>
+      <Actions close={close} action={t('Share')} busy={share.isPending} onClick={() => share.mutate()} />
     </Stack>
   );
 }
@@ -234,33 +229,7 @@ function ShareDialog({ report, close }: { report: SavedReport; close: () => void
   );
 }
 
-function DeleteDialog({ report, close }: { report: SavedReport; close: () => void }) {
-  const client = useQueryClient();
-  const remove = useMutation({
-    mutationFn: () => call(path('delete'), { ReportID: report.ReportID }),
-    onSuccess: async () => {
-      await client.invalidateQueries({ queryKey: ['reports'] });
-      close();
-    },
-  });
-  return (
-    <Modal opened onClose={close} title={t('Delete {name}?', { name: report.Name })}>
-      <Stack gap="sm">
-        <Failure error={remove.error} />
-        <Text size="sm">{t('Its API code stops working at once.')}</Text>
-        <Group justify="flex-end">
-          <Button variant="default" onClick={close}>
-            {t('Cancel')}
-          </Button>
-          <Button color="red" loading={remove.isPending} onClick={() => remove.mutate()}>
-            {t('Delete report')}
-          </Button>
-        </Group>
-      </Stack>
-    </Modal>
-  );
-}
-
+/** A dialog, which has an address, or an export. */
 type Opened = { what: 'code' | 'share' | 'schedule' | 'delete' | Format; report: SavedReport };
 
 const formats = (): [Format, string][] => [
@@ -372,8 +341,13 @@ export function Reports() {
   const templates = useTemplates();
   const client = useQueryClient();
   const navigate = useNavigate();
-  const [opened, open] = useState<Opened | null>(null);
-  const close = () => open(null);
+  const { dialog: what, which } = useSearch({ strict: false }) as Search;
+  const [exported, setExported] = useState<Opened | null>(null);
+  const open = (next: Opened) => {
+    if (formats().some(([format]) => format === next.what)) setExported(next);
+    else navigate({ to: '.', search: { dialog: next.what, which: next.report.ReportID } });
+  };
+  const close = () => navigate({ to: '.', search: {} });
   const sample = useMutation({
     mutationFn: () => call(path('save-sample')),
     onSuccess: () => client.invalidateQueries({ queryKey: ['reports'] }),
@@ -387,9 +361,7 @@ export function Reports() {
       await navigate({ to: '/reports/new', search: { template: String(template) } });
     },
   });
-  // The newest state, for a code may have been made meanwhile.
-  const current =
-    opened && (reports.data?.find((r) => r.ReportID === opened.report.ReportID) ?? opened.report);
+  const current = reports.data?.find((r) => r.ReportID === which);
   return (
     <Page
       title={t('My reports')}
@@ -448,16 +420,33 @@ export function Reports() {
           )
         }
       </Loaded>
-      {opened?.what === 'code' && current && <CodeDialog report={current} close={close} />}
-      {opened?.what === 'schedule' && current && <ScheduleDialog report={current} close={close} />}
-      {opened?.what === 'share' && current && <ShareDialog report={current} close={close} />}
+      {what === 'code' && current && <CodeDialog report={current} close={close} />}
+      {what === 'schedule' && current && <ScheduleDialog report={current} close={close} />}
+      {what === 'share' && current && <ShareDialog report={current} close={close} />}
       {formats().map(
         ([format]) =>
-          opened?.what === format && (
-            <ExportDialog key={format} report={opened.report} format={format} close={close} />
+          exported?.what === format && (
+            <ExportDialog
+              key={format}
+              report={exported.report}
+              format={format}
+              close={() => setExported(null)}
+            />
           ),
       )}
-      {opened?.what === 'delete' && current && <DeleteDialog report={current} close={close} />}
+      {what === 'delete' && current && (
+        <DangerDialog
+          opened
+          close={close}
+          title={t('Delete {name}?', { name: current.Name })}
+          text={t('Its API code stops working at once.')}
+          action={t('Delete report')}
+          run={async () => {
+            await call(path('delete'), { ReportID: current.ReportID });
+            await client.invalidateQueries({ queryKey: ['reports'] });
+          }}
+        />
+      )}
     </Page>
   );
 }

@@ -26,6 +26,7 @@ use encke_api::endpoint::Caller;
 use encke_api::form::Form;
 use encke_api::types::{AdminUserPermissions, AllowedAdminUser, UserProfileConfig};
 use encke_api::{ApiError, ApiResult, SecondFactor};
+use encke_store::audit::Asker;
 use encke_store::{EventDraft, Scope, SessionKind, StoredSession};
 use serde_json::Value;
 use std::sync::Arc;
@@ -101,6 +102,25 @@ pub enum Principal {
 }
 
 impl Principal {
+    /// Whose changes they are that this caller asks for. Those of a session that an administrator started for a user are
+    /// the administrator's.
+    pub(crate) fn asker(&self, origin: &Origin) -> Asker {
+        let (name, organization) = match self {
+            Principal::Nobody => ("", ""),
+            Principal::Admin(a) => (a.name.as_str(), a.organization.as_str()),
+            Principal::User(u) => {
+                let by = u.session.as_ref().map_or("", |s| s.started_by.as_str());
+                let name = if by.is_empty() { u.name.as_str() } else { by };
+                (name, u.organization.as_str())
+            }
+        };
+        Asker {
+            name: name.to_string(),
+            organization: organization.to_string(),
+            address: origin.ip.to_string(),
+        }
+    }
+
     /// Refuses who has to change the password first.
     ///
     /// # Errors

@@ -1,10 +1,18 @@
 //! The web console's files, built into the program. The console is a client of the public API and nothing else
 //! (DESIGN D11).
 
+mod views;
+
+use crate::app::App;
+use crate::table::{Call, Nobody, Own, Route};
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use encke_api::ApiResult;
+use encke_api::form::NoParams;
 use rust_embed::RustEmbed;
+use serde::Serialize;
+use std::sync::Arc;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]
@@ -16,9 +24,51 @@ struct Files;
 const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      connect-src 'self' ws: wss:; object-src 'none'; base-uri 'none'; form-action 'self'";
 
+/// The policy of a server that knows its portals: nobody else may frame the console.
+fn policy(portals: &[String]) -> HeaderValue {
+    let all = || HeaderValue::from_static(POLICY);
+    if portals.is_empty() {
+        return all();
+    }
+    let frames = format!("{POLICY}; frame-ancestors 'self' {}", portals.join(" "));
+    HeaderValue::from_str(&frames).unwrap_or_else(|_| all())
+}
+
+/// Whether a text is the origin of a page, such as `https://portal.example.com`.
+#[must_use]
+pub fn is_origin(text: &str) -> bool {
+    reqwest::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+}
+
+/// Who may sign people in.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Portals {
+    /// Origins; none for every page.
+    origins: Vec<String>,
+}
+
+async fn portals(app: Arc<App>, _: Nobody, _: Call<NoParams>) -> ApiResult<Own<Portals>> {
+    let origins = app.portals.clone();
+    Ok(Own(Portals { origins }))
+}
+
+/// Endpoints of the console.
+#[must_use]
+pub(crate) fn routes() -> Vec<Route> {
+    let mut all = views::routes();
+    all.push(Route::new(
+        "EnckeConsolePortals",
+        "/api/encke/v1/console/portals",
+        "Answers the origins of the portals that may sign people in to the console by message; none for every page.",
+        portals,
+    ));
+    all
+}
+
 /// Serves a file of the console, or its page for any other path: the console's own routes are its state.
 #[must_use]
-pub fn serve(method: &Method, path: &str) -> Response {
+pub fn serve(app: &App, method: &Method, path: &str) -> Response {
     if *method != Method::GET && *method != Method::HEAD {
         return plain(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -53,7 +103,7 @@ pub fn serve(method: &Method, path: &str) -> Response {
         "no-cache"
     };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy(&app.portals));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),

@@ -66,15 +66,18 @@ struct Events {
     next: i64,
 }
 
+/// How many somebody wants in one answer.
+pub(super) fn limit_of(limit: Option<i64>) -> ApiResult<usize> {
+    let Some(limit) = limit else { return Ok(FEW) };
+    usize::try_from(limit)
+        .ok()
+        .filter(|n| (1..=MAX_EVENTS).contains(n))
+        .ok_or_else(|| ApiError::bad_request(format!("Limit must be 1 to {MAX_EVENTS}")))
+}
+
 async fn list(app: Arc<App>, admin: Admin, call: Call<List>) -> ApiResult<Own<Events>> {
     let p = call.params;
-    let limit = match p.Limit {
-        None => FEW,
-        Some(n) => usize::try_from(n)
-            .ok()
-            .filter(|n| (1..=MAX_EVENTS).contains(n))
-            .ok_or_else(|| ApiError::bad_request(format!("Limit must be 1 to {MAX_EVENTS}")))?,
-    };
+    let limit = limit_of(p.Limit)?;
     let types = p.Types.unwrap_or_default().0;
     let actor = p.Actor.filter(|a| !a.is_empty());
     let words = p.Contains.unwrap_or_default().to_lowercase();
@@ -125,9 +128,9 @@ async fn list(app: Arc<App>, admin: Admin, call: Call<List>) -> ApiResult<Own<Ev
     Ok(Own(found.await.map_err(store_error)?.0))
 }
 
-/// Endpoints of events.
+/// Endpoints of stored events.
 #[must_use]
-pub fn routes() -> Vec<Route> {
+pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::new(
             "EnckeEventsList",

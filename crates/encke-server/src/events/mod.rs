@@ -1,21 +1,43 @@
 //! The event stream over WebSocket (reference, section 6.1): five text frames of credentials, one answer, then one
 //! frame an event.
 
+mod audit;
+pub(crate) mod files;
 mod history;
-
-pub use history::routes;
 
 use crate::app::App;
 use crate::auth::{Principal, authenticate_fields};
 use crate::origin::Origin;
+use crate::table::Route;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
 use encke_api::constants::SEVT_META_HELLO;
+use encke_api::types::StreamableEvent;
 use encke_store::{Event, EventDraft};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
+
+/// An event as those get it who want to know only that it happened.
+pub(crate) fn without_data(json: &str) -> String {
+    match serde_json::from_str::<StreamableEvent>(json) {
+        Ok(mut event) => {
+            event.data = Value::Null;
+            serde_json::to_string(&event).unwrap_or_default()
+        }
+        Err(_) => String::new(),
+    }
+}
+
+/// Endpoints of what happened.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    let mut all = history::routes();
+    all.extend(audit::routes());
+    all
+}
 
 /// Path of the stream.
 pub const PATH: &str = "/api/v1/events/stream";

@@ -5,7 +5,7 @@
 
 use super::{PATH, is_shown_at, oidc, organization_of, people};
 use crate::app::{App, now};
-use crate::auth::{admit_from_elsewhere, organization_of_host, throttled};
+use crate::auth::{Principal, admit_from_elsewhere, organization_of_host, throttled};
 use crate::http::{error_response, language, origin};
 use crate::origin::{Origin, Scheme};
 use crate::secrets;
@@ -19,6 +19,7 @@ use encke_api::constants::REMOTESERVER_OIDC;
 use encke_api::types::ExternalAuthenticationSource;
 use encke_api::{ApiError, ApiResult};
 use encke_store::SessionKind;
+use encke_store::audit::asked_by;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -252,7 +253,9 @@ async fn callback(
         Some(begun) => {
             // Not to be taken for an administrator of this name.
             let source = format!("{PATH}/{}", begun.source);
-            throttled(&app, &origin, &source, enter(&app, &origin, begun, answer)).await
+            let asker = Principal::Nobody.asker(&origin);
+            let entering = asked_by(asker, enter(&app, &origin, begun, answer));
+            throttled(&app, &origin, &source, entering).await
         }
     };
     if let Err(e) = &result {

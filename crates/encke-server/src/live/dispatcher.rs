@@ -1,8 +1,8 @@
 //! The calls that go to a device: run, browse, restore. Each administrator's call has a user's twin that acts on the
 //! user's own devices (reference, section 11).
 
-use super::REQUEST_TIMEOUT;
-use crate::app::App;
+use super::{Connection, REQUEST_TIMEOUT};
+use crate::app::{App, store_error};
 use crate::auth::{Admin, User};
 use crate::table::{Call, Doc, Envelope, MapOf, Route, done};
 use encke_api::endpoint::Role;
@@ -16,8 +16,9 @@ use encke_api::types::{
 use encke_api::wire::Wire as _;
 use encke_api::{ApiError, ApiResult, params};
 use encke_store::Scope;
+use encke_store::audit::{Deed, action};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 params! {
@@ -199,13 +200,49 @@ pub(super) fn read<T: DeserializeOwned>(body: Value) -> ApiResult<T> {
     })
 }
 
+/// Notes that somebody came to what is in a vault: who, by which device, and what exactly.
+pub(super) async fn note_access(
+    app: &App,
+    connection: &Connection,
+    action: &str,
+    mut details: Value,
+) -> ApiResult<()> {
+    details["Device"] = json!(connection.info.device_id);
+    let deed = Deed {
+        organization: &connection.organization,
+        kind: "account",
+        action,
+        resource: &connection.info.username,
+    };
+    app.store.note_deed(deed, details).await.map_err(store_error)
+}
+
 async fn start_job(
     app: &App,
     who: &impl Asker,
     target: &str,
     request: Request,
 ) -> ApiResult<Doc<DispatchWithJobIDResponse>> {
-    let started: JobStarted = read(ask(app, who, target, request).await?)?;
+    let restores = match &request {
+        Request::RunRestore {
+            source,
+            destination,
+            snapshot,
+            paths,
+            options,
+            ..
+        } => Some(json!({
+            "Source": source, "Destination": destination, "Snapshot": snapshot, "Paths": paths,
+            "Path": options.dest_path,
+        })),
+        _ => None,
+    };
+    let connection = app.live.find(&who.scope(), target)?;
+    let started: JobStarted = read(connection.request(request, REQUEST_TIMEOUT).await?)?;
+    if let Some(mut details) = restores {
+        details["Job"] = json!(started.job_id);
+        note_access(app, &connection, action::RESTORE, details).await?;
+    }
     Ok(Doc(DispatchWithJobIDResponse {
         status: 200,
         message: "OK".into(),

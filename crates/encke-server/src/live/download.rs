@@ -1,7 +1,8 @@
 //! One file of a snapshot, handed on from a device that is on line: the server asks for part after part as the caller
 //! takes them, so a slow caller slows the device down, and one who goes away ends it. The published API has no such call.
 
-use super::{Connection, REQUEST_TIMEOUT, dispatcher::read};
+use super::dispatcher::{note_access, read};
+use super::{Connection, REQUEST_TIMEOUT};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::table::{Binary, Call, Route};
@@ -12,6 +13,8 @@ use bytes::Bytes;
 use encke_api::endpoint::Role;
 use encke_api::live::{FilePart, Request};
 use encke_api::{ApiError, ApiResult, params};
+use encke_store::audit::action;
+use serde_json::json;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -83,6 +86,9 @@ async fn file(app: Arc<App>, who: Principal, call: Call<OneFile>) -> ApiResult<B
             format!("The device hands out {MAX_DOWNLOADS} files already; try again when one is done"),
         )
     })?;
+    let details = json!({
+        "Destination": file.Destination, "Snapshot": file.SnapshotID, "Path": file.Path,
+    });
     let (user, device) = (&connection.info.username, &connection.info.device_id);
     tracing::info!(
         actor = name,
@@ -101,6 +107,7 @@ async fn file(app: Arc<App>, who: Principal, call: Call<OneFile>) -> ApiResult<B
     };
     // What is wrong is wrong with the first part as a rule, and then the answer can still say so.
     let first = download.next().await?;
+    note_access(&app, &connection, action::DOWNLOAD, details).await?;
     let parts = futures_util::stream::try_unfold((first, download), |(ready, mut download)| async move {
         let part = match ready {
             Some(part) => Some(part),

@@ -2,6 +2,7 @@
 
 use super::{Connection, DeviceReply, Software, device};
 use crate::app::{App, now};
+use crate::auth::Principal;
 use crate::installation::Taken;
 use crate::origin::Origin;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -13,6 +14,7 @@ use encke_api::live::{
     DeviceMessage, HEARTBEAT_SECONDS, Hello, Joiner, MAX_MESSAGE, ProfileAndHash, ServerMessage, parts,
 };
 use encke_api::{ApiError, ApiResult};
+use encke_store::audit::asked_by;
 use encke_store::{EventDraft, Scope, StoredProfile};
 use futures_util::{Sink, SinkExt, StreamExt};
 use hmac::{Hmac, Mac};
@@ -94,6 +96,8 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
     };
     let hello = serde_json::from_str(&text);
     drop(text);
+    // Whose device it is turns out when it signs in.
+    let asker = Principal::Nobody.asker(&origin);
     let refusal = match hello {
         Ok(DeviceMessage::Lobby(hello)) => match crate::installation::enter(&app, *hello, &origin) {
             Ok((waiting, outgoing)) => {
@@ -102,43 +106,45 @@ async fn serve(app: Arc<App>, origin: Origin, mut socket: WebSocket) {
             Err(e) => e,
         },
         // Apart from the connection, which would carry room for all of it as long as it lives.
-        Ok(DeviceMessage::Hello(hello)) => match Box::pin(sign_in(&app, &hello, &origin)).await {
-            Ok((stored, token)) => {
-                let info = device::describe(&hello, &stored.username, origin.ip);
-                let software = Software {
-                    program: hello.program,
-                    updating_to: hello.updating_to,
-                };
-                let (connection, outgoing) =
-                    Connection::new(stored.organization.clone(), info, hello.running_jobs, software);
-                match app.live.add(connection.clone()) {
-                    Ok(()) => {
-                        let welcome = stored.parse().map(|profile| ServerMessage::Welcome {
-                            connection_id: connection.id.clone(),
-                            account: Box::new(ProfileAndHash {
-                                profile,
-                                hash: stored.hash,
-                            }),
-                            server_time: now(),
-                            keys: token.as_ref().map(|t| Box::new(t.keys.clone())),
-                        });
-                        let welcomed = match welcome {
-                            Ok(welcome) => send(&mut socket, &welcome).await,
-                            Err(_) => false,
-                        };
-                        if welcomed {
-                            run(&app, &connection, socket, outgoing).await;
-                        } else if let Some(token) = token {
-                            token.give_back(&app).await;
+        Ok(DeviceMessage::Hello(hello)) => {
+            match Box::pin(asked_by(asker, sign_in(&app, &hello, &origin))).await {
+                Ok((stored, token)) => {
+                    let info = device::describe(&hello, &stored.username, origin.ip);
+                    let software = Software {
+                        program: hello.program,
+                        updating_to: hello.updating_to,
+                    };
+                    let (connection, outgoing) =
+                        Connection::new(stored.organization.clone(), info, hello.running_jobs, software);
+                    match app.live.add(connection.clone()) {
+                        Ok(()) => {
+                            let welcome = stored.parse().map(|profile| ServerMessage::Welcome {
+                                connection_id: connection.id.clone(),
+                                account: Box::new(ProfileAndHash {
+                                    profile,
+                                    hash: stored.hash,
+                                }),
+                                server_time: now(),
+                                keys: token.as_ref().map(|t| Box::new(t.keys.clone())),
+                            });
+                            let welcomed = match welcome {
+                                Ok(welcome) => send(&mut socket, &welcome).await,
+                                Err(_) => false,
+                            };
+                            if welcomed {
+                                run(&app, &connection, socket, outgoing).await;
+                            } else if let Some(token) = token {
+                                token.give_back(&app).await;
+                            }
+                            app.live.remove(&connection.id);
+                            return;
                         }
-                        app.live.remove(&connection.id);
-                        return;
+                        Err(e) => e,
                     }
-                    Err(e) => e,
                 }
+                Err(e) => e,
             }
-            Err(e) => e,
-        },
+        }
         Ok(_) => ApiError::bad_request("The first frame must be 'hello'"),
         Err(e) => ApiError::bad_request(format!("The first frame can not be read: {e}")),
     };

@@ -6,6 +6,7 @@ use crate::admins::{OBSCURED, obscured};
 use crate::app::{App, Ending};
 use crate::auth::{Admin, find_admin};
 use crate::email;
+use crate::events;
 use crate::external_login;
 use crate::replication;
 use crate::secrets;
@@ -132,6 +133,7 @@ fn check(config: &ServerConfigOptions) -> ApiResult<()> {
     email::check(&config.email)?;
     replication::check(config)?;
     webhooks::check(&config.webhook_options)?;
+    events::files::check(&config.audit_file_options)?;
     if config.session_settings.expired_in_seconds > MAX_IDLE {
         return Err(ApiError::bad_request(format!(
             "SessionSettings.ExpiredInSeconds is at most {MAX_IDLE}"

@@ -133,6 +133,7 @@ pub(crate) fn adopt_secrets(
     email::check(&wanted.email)?;
     email::adopt(app, id, present.map(|o| &o.email), &mut wanted.email)?;
     webhooks::check(&wanted.webhook_options)?;
+    crate::events::files::check(&wanted.audit_file_options)?;
     let hooks = present.map(|o| &o.webhook_options);
     webhooks::adopt(app, id, hooks, &mut wanted.webhook_options)?;
     let templates = present.map_or(&[][..], |o| &o.remote_storage);

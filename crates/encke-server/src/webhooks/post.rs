@@ -2,14 +2,13 @@
 
 use super::{Hook, id_of, open_key};
 use crate::app::{App, now};
+use crate::events::without_data;
 use crate::secrets;
 use encke_api::ApiResult;
 use encke_api::constants::STREAM_LEVEL_NONE;
-use encke_api::types::StreamableEvent;
 use hmac::{Hmac, Mac as _};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, redirect};
-use serde_json::Value;
 use sha2::Sha256;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -115,13 +114,7 @@ impl Sender {
         if !self.without_data {
             return json.to_string();
         }
-        match serde_json::from_str::<StreamableEvent>(json) {
-            Ok(mut event) => {
-                event.data = Value::Null;
-                serde_json::to_string(&event).unwrap_or_default()
-            }
-            Err(_) => String::new(),
-        }
+        without_data(json)
     }
 
     /// Posts a body. `event` names the event and stays the same over retries; `tracing` is for the log of both sides.

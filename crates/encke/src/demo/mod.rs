@@ -41,6 +41,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
             database: None,
             acme_directory: encke_server::DEFAULT_ACME_DIRECTORY.into(),
             reports: encke_server::ReportOptions::default(),
+            portals: Vec::new(),
         };
         let server = Server::start(options.clone())
             .await

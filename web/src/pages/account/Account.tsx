@@ -134,6 +134,9 @@ function Deeds({ profile }: { profile: Profile }) {
           </Menu.Item>
           <Menu.Item onClick={() => setDialog('password')}>{t('Reset password')}</Menu.Item>
           <Menu.Item onClick={() => become.mutate()}>{t('See it as the user does')}</Menu.Item>
+          <Menu.Item onClick={() => navigate({ to: '/audit', search: { show: 'account', which: username } })}>
+            {t('Changes of this account')}
+          </Menu.Item>
           <Menu.Divider />
           <Menu.Item color="red" onClick={() => setDialog('delete')}>
             {t('Delete account')}

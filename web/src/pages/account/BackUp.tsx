@@ -6,6 +6,7 @@ import { runBackup, runRule } from '../../api/queries';
 import type { Profile } from '../../api/types';
 import { Actions, Failure } from '../../components/parts';
 import { t } from '../../i18n';
+import { useDialog } from '../../lib/search';
 import { type Connections, connectionsOf } from './connections';
 
 /** Starts a backup of an item, by one of its rules or straight to a vault. */
@@ -18,7 +19,7 @@ export function BackUp({
   item: string;
   connections: Connections;
 }) {
-  const [opened, setOpened] = useState(false);
+  const [opened, setOpened] = useDialog('backup', item);
   const close = () => setOpened(false);
   const vaults = Object.entries(profile.Destinations);
   const rules = Object.entries(profile.BackupRules).filter(([, r]) => r.Source === item);

@@ -4,7 +4,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { call } from '../../api/client';
 import { type Format, locale, path, type ReportSchedule, type SavedReport } from '../../api/reports';
-import { Failure, Loaded, Time } from '../../components/parts';
+import { Actions, Failure, Loaded, Time } from '../../components/parts';
 import { Schedules } from '../../components/Schedules';
 import { t } from '../../i18n';
 import { DAILY, newSchedule } from '../../lib/schedule';
@@ -104,18 +104,13 @@ function ScheduleForm({
           </Group>
         </>
       )}
-      <Group justify="flex-end">
-        <Button variant="default" onClick={close}>
-          {t('Cancel')}
-        </Button>
-        <Button
-          loading={save.isPending}
-          disabled={to.length === 0 || times.length === 0}
-          onClick={() => save.mutate()}
-        >
-          {t('Save')}
-        </Button>
-      </Group>
+      <Actions
+        close={close}
+        action={t('Save')}
+        busy={save.isPending}
+        disabled={to.length === 0 || times.length === 0}
+        onClick={() => save.mutate()}
+      />
     </Stack>
   );
 }

@@ -1,6 +1,7 @@
 // Where rows of reports come from, and the templates that are made of them.
 import {
   Button,
+  type ButtonProps,
   Group,
   Modal,
   NumberInput,
@@ -12,7 +13,7 @@ import {
   TextInput,
 } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { Link } from '@tanstack/react-router';
+import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { type FormEvent, useState } from 'react';
 import { call } from '../../api/client';
 import {
@@ -31,6 +32,7 @@ import { session } from '../../api/session';
 import { DangerDialog } from '../../components/Danger';
 import { Actions, Empty, Failure, Loaded, Page, Section, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
+import type { Search } from '../../lib/search';
 
 type Kind = Source['Source']['kind'];
 
@@ -328,18 +330,31 @@ function TemplateDialog({ template, close }: { template: Template | null; close:
   );
 }
 
-type Opened =
-  | { what: 'source'; source: Source | null }
-  | { what: 'tables' | 'delete-source'; source: Source }
-  | { what: 'template'; template: Template | null }
-  | { what: 'delete-template'; template: Template };
+/** A button of a row: a word to see, and all of it for those who hear it. */
+function RowButton({
+  label,
+  name,
+  ...button
+}: ButtonProps & { label: string; name: string; onClick: () => void }) {
+  return (
+    <Button size="compact-sm" aria-label={name} {...button}>
+      {label}
+    </Button>
+  );
+}
 
 export function Sources() {
   const sources = useSources();
   const templates = useTemplates();
   const client = useQueryClient();
-  const [opened, open] = useState<Opened | null>(null);
-  const close = () => open(null);
+  const { dialog, which } = useSearch({ strict: false }) as Search;
+  const navigate = useNavigate();
+  const open = (what: string, id?: string | number) =>
+    navigate({ to: '.', search: { dialog: what, ...(id === undefined ? {} : { which: String(id) }) } });
+  const close = () => navigate({ to: '.', search: {} });
+  // What the open dialog is about.
+  const source = sources.data?.find((s) => s.SourceID === which);
+  const template = templates.data?.find((one) => String(one.id) === which);
   const who = session();
   const keep = useMutation({ mutationFn: downloadTemplate });
   const mine = (template: Template) => template.owner !== '' && template.owner === who?.username;
@@ -351,7 +366,7 @@ export function Sources() {
       <Section
         title={t('Data sources')}
         aside={
-          <Button variant="default" onClick={() => open({ what: 'source', source: null })}>
+          <Button variant="default" onClick={() => open('source')}>
             {t('Add data source')}
           </Button>
         }
@@ -396,33 +411,27 @@ export function Sources() {
                         </Table.Td>
                         <Table.Td>
                           <Group gap="xs" justify="flex-end" wrap="nowrap">
-                            <Button
-                              size="compact-sm"
+                            <RowButton
                               variant="light"
-                              aria-label={t('Tables of {name}', { name: source.Name })}
-                              onClick={() => open({ what: 'tables', source })}
-                            >
-                              {t('Tables')}
-                            </Button>
+                              label={t('Tables')}
+                              name={t('Tables of {name}', { name: source.Name })}
+                              onClick={() => open('tables', source.SourceID)}
+                            />
                             {source.Source.kind !== 'file' && (
-                              <Button
-                                size="compact-sm"
+                              <RowButton
                                 variant="default"
-                                aria-label={t('Edit {name}', { name: source.Name })}
-                                onClick={() => open({ what: 'source', source })}
-                              >
-                                {t('Edit')}
-                              </Button>
+                                label={t('Edit')}
+                                name={t('Edit {name}', { name: source.Name })}
+                                onClick={() => open('source', source.SourceID)}
+                              />
                             )}
-                            <Button
-                              size="compact-sm"
+                            <RowButton
                               variant="subtle"
                               color="red"
-                              aria-label={t('Delete {name}', { name: source.Name })}
-                              onClick={() => open({ what: 'delete-source', source })}
-                            >
-                              {t('Delete')}
-                            </Button>
+                              label={t('Delete')}
+                              name={t('Delete {name}', { name: source.Name })}
+                              onClick={() => open('delete-source', source.SourceID)}
+                            />
                           </Group>
                         </Table.Td>
                       </Table.Tr>
@@ -437,7 +446,7 @@ export function Sources() {
       <Section
         title={t('Templates')}
         aside={
-          <Button variant="default" onClick={() => open({ what: 'template', template: null })}>
+          <Button variant="default" onClick={() => open('template')}>
             {t('Add template')}
           </Button>
         }
@@ -466,33 +475,27 @@ export function Sources() {
                       <Table.Td>
                         <Group gap="xs" justify="flex-end" wrap="nowrap">
                           {mine(template) && (
-                            <Button
-                              size="compact-sm"
+                            <RowButton
                               variant="light"
-                              aria-label={t('Edit {name}', { name: template.name })}
-                              onClick={() => open({ what: 'template', template })}
-                            >
-                              {t('Edit')}
-                            </Button>
+                              label={t('Edit')}
+                              name={t('Edit {name}', { name: template.name })}
+                              onClick={() => open('template', template.id)}
+                            />
                           )}
-                          <Button
-                            size="compact-sm"
+                          <RowButton
                             variant="default"
-                            aria-label={t('Save {name} as YAML', { name: template.name })}
+                            label={YAML}
+                            name={t('Save {name} as YAML', { name: template.name })}
                             onClick={() => keep.mutate(template)}
-                          >
-                            {YAML}
-                          </Button>
+                          />
                           {mine(template) && (
-                            <Button
-                              size="compact-sm"
+                            <RowButton
                               variant="subtle"
                               color="red"
-                              aria-label={t('Delete {name}', { name: template.name })}
-                              onClick={() => open({ what: 'delete-template', template })}
-                            >
-                              {t('Delete')}
-                            </Button>
+                              label={t('Delete')}
+                              name={t('Delete {name}', { name: template.name })}
+                              onClick={() => open('delete-template', template.id)}
+                            />
                           )}
                         </Group>
                       </Table.Td>
@@ -504,31 +507,33 @@ export function Sources() {
           )}
         </Loaded>
       </Section>
-      {opened?.what === 'source' && <SourceDialog source={opened.source} close={close} />}
-      {opened?.what === 'tables' && <TablesDialog source={opened.source} close={close} />}
-      {opened?.what === 'template' && <TemplateDialog template={opened.template} close={close} />}
-      {opened?.what === 'delete-source' && (
+      {dialog === 'source' && (source || !which) && <SourceDialog source={source ?? null} close={close} />}
+      {dialog === 'tables' && source && <TablesDialog source={source} close={close} />}
+      {dialog === 'template' && (template || !which) && (
+        <TemplateDialog template={template ?? null} close={close} />
+      )}
+      {dialog === 'delete-source' && source && (
         <DangerDialog
           opened
           close={close}
-          title={t('Delete {name}?', { name: opened.source.Name })}
+          title={t('Delete {name}?', { name: source.Name })}
           text={t('Templates of it, and reports made of them, can not be used any more.')}
           action={t('Delete')}
           run={async () => {
-            await call(path('delete-source'), { SourceID: opened.source.SourceID });
+            await call(path('delete-source'), { SourceID: source.SourceID });
             await client.invalidateQueries({ queryKey: ['report-sources'] });
           }}
         />
       )}
-      {opened?.what === 'delete-template' && (
+      {dialog === 'delete-template' && template && (
         <DangerDialog
           opened
           close={close}
-          title={t('Delete {name}?', { name: opened.template.name })}
+          title={t('Delete {name}?', { name: template.name })}
           text={t('Reports made of it can not be run any more.')}
           action={t('Delete')}
           run={async () => {
-            await call(path('delete-template'), { Template: opened.template.id });
+            await call(path('delete-template'), { Template: template.id });
             await client.invalidateQueries({ queryKey: ['report-templates'] });
           }}
         />

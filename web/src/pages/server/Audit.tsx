@@ -1,166 +1,300 @@
-// Who changed what: the events the server keeps, newest first.
-import { Button, Group, Select, Stack, Text } from '@mantine/core';
-import { useInfiniteQuery } from '@tanstack/react-query';
+// Who changed what, when, from where, with what it was and became: what the server noted, newest first.
+import { Button, Group, Modal, Select, Stack, Table, Text, TextInput } from '@mantine/core';
+import { useDebouncedValue } from '@mantine/hooks';
+import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import type { ReactNode } from 'react';
+import { type ReactNode, useMemo } from 'react';
 import { call } from '../../api/client';
 import { type Column, DataTable } from '../../components/DataTable';
-import { Loaded, Page, Tag, Time } from '../../components/parts';
+import { Close } from '../../components/icons';
+import { Fact, Loaded, Page, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
-import { exact, type Tone } from '../../lib/format';
+import { actions, type Deed, kinds, line, shown, summary, where } from '../../lib/audit';
+import { exact } from '../../lib/format';
 import { useParam } from '../../lib/search';
 
-type Told = {
-  ID: number;
-  Timestamp: number;
-  Actor: string;
-  OwnerOrganizationID: string;
-  ResourceID: string;
-  Type: number;
-  TypeString: string;
-};
+const PATH = '/api/encke/v1/audit/list';
+type Answer = { Deeds: Deed[]; Next: number };
 
-/** What the numbers of events stand for: the thing and what became of it. */
-const things = (): Record<string, [string, number[]]> => ({
-  account: [t('Account'), [4100, 4101, 4102]],
-  admin: [t('Administrator'), [4150, 4151, 4152]],
-  job: [t('Job'), [4200, 4201]],
-  bucket: [t('Bucket'), [4300, 4301]],
-  server: [t('Server settings'), [4403]],
-  tenant: [t('Tenant'), [4500, 4501, 4502]],
-  policy: [t('Policy'), [4600, 4601, 4602]],
-  device: [t('Device'), [4700, 4701]],
-  group: [t('Group'), [4800, 4801, 4802]],
-  quota: [t('Shared quota'), [4900, 4901, 4902]],
-});
+/** Rows fetched at once. */
+const PART = 500;
+/** Days that the list can be confined to. */
+const SPANS = ['1', '7', '30', '90'];
 
-function deed(type: string): [string, Tone] {
-  if (type.endsWith('_NEW')) return [t('Added'), 'good'];
-  if (type.endsWith('_REMOVED')) return [t('Removed'), 'bad'];
-  if (type.endsWith('_COMPLETED')) return [t('Finished'), 'quiet'];
-  return [t('Changed'), 'busy'];
-}
-
-const thing = (type: string): string => {
-  const word = type.startsWith('SEVT_ACCOUNT_ADMIN') ? 'admin' : (type.split('_')[1] ?? '').toLowerCase();
-  const named: Record<string, string> = { usergroup: 'group', squota: 'quota' };
-  return things()[named[word] ?? word]?.[0] ?? type;
-};
+const actionOf = (deed: Deed) => actions()[deed.Action] ?? [deed.Action, 'quiet' as const];
 
 /** The touched thing, as a way to its page where it has one. */
-function resource(event: Told): ReactNode {
-  const id = event.ResourceID;
-  if (event.TypeString.endsWith('_REMOVED')) return id;
-  if (event.TypeString.startsWith('SEVT_JOB')) {
-    return (
-      <Link to="/jobs/$id" params={{ id }}>
-        {id}
-      </Link>
-    );
+function Resource({ deed }: { deed: Deed }): ReactNode {
+  const id = deed.ResourceID;
+  if (id === '') return '–';
+  if (deed.Action === 'remove') return id;
+  switch (deed.Kind) {
+    case 'account':
+      return (
+        <Link to="/accounts/$username" params={{ username: id }}>
+          {id}
+        </Link>
+      );
+    case 'policy':
+      return (
+        <Link to="/policies/$id" params={{ id }}>
+          {id}
+        </Link>
+      );
+    case 'tenant':
+      return (
+        <Link to="/tenants/$id" params={{ id }}>
+          {id}
+        </Link>
+      );
+    case 'administrator':
+      return (
+        <Link to="/admins/$name" params={{ name: id }}>
+          {id}
+        </Link>
+      );
+    default:
+      return id;
   }
-  if (event.TypeString.startsWith('SEVT_POLICY')) {
-    return (
-      <Link to="/policies/$id" params={{ id }}>
-        {id}
-      </Link>
-    );
-  }
-  if (/^SEVT_ACCOUNT_(NEW|UPDATED)$/.test(event.TypeString)) {
-    return (
-      <Link to="/accounts/$username" params={{ username: id }}>
-        {id}
-      </Link>
-    );
-  }
-  return id || '–';
+}
+
+/** One entry with all that it changed, side by side. */
+function Entry({ deed }: { deed: Deed }) {
+  const { Changes, LeftOut } = deed.Differences;
+  return (
+    <Stack gap="sm">
+      <Group gap="lg">
+        <Fact label={t('Time')}>{exact(deed.Timestamp)}</Fact>
+        <Fact label={t('Who')}>{deed.Actor || t('The server')}</Fact>
+        {deed.Address && <Fact label={t('From address')}>{deed.Address}</Fact>}
+        <Fact label={t('To what')}>{kinds()[deed.Kind] ?? deed.Kind}</Fact>
+        <Fact label={t('Which')}>
+          <Resource deed={deed} />
+        </Fact>
+      </Group>
+      {Changes.length === 0 ? (
+        <Text size="sm" c="dimmed">
+          {t('Nothing more is known about it.')}
+        </Text>
+      ) : (
+        <Table className="diff" layout="fixed" withRowBorders>
+          <Table.Thead>
+            <Table.Tr>
+              <Table.Th>{t('What was changed')}</Table.Th>
+              <Table.Th>{t('Before')}</Table.Th>
+              <Table.Th>{t('After')}</Table.Th>
+            </Table.Tr>
+          </Table.Thead>
+          <Table.Tbody>
+            {Changes.map((d) => (
+              <Table.Tr key={where(d)}>
+                <Table.Th scope="row">{where(d)}</Table.Th>
+                <Table.Td data-side={shown(d.Old) ? 'old' : undefined}>{shown(d.Old)}</Table.Td>
+                <Table.Td data-side={shown(d.New) ? 'new' : undefined}>{shown(d.New)}</Table.Td>
+              </Table.Tr>
+            ))}
+          </Table.Tbody>
+        </Table>
+      )}
+      {LeftOut > 0 && (
+        <Text size="sm" c="dimmed">
+          {t('and {n} more, which are not kept', { n: LeftOut })}
+        </Text>
+      )}
+    </Stack>
+  );
+}
+
+/** The entry that the address names, whether it is in the list or not. */
+function EntryDialog({ known }: { known: Deed[] }) {
+  const [id, setId] = useParam('dialog');
+  const listed = known.find((d) => String(d.ID) === id);
+  const asked = useQuery({
+    queryKey: ['audit', 'one', id],
+    enabled: id !== '' && listed === undefined,
+    queryFn: async () => {
+      const { Deeds } = await call<Answer>(PATH, { Before: Number(id) + 1, Limit: 1 });
+      const [found] = Deeds;
+      if (found && String(found.ID) === id) return found;
+      throw new Error(t('This is not kept any more.'));
+    },
+  });
+  const deed = listed ?? asked.data;
+  return (
+    <Modal
+      opened={id !== ''}
+      onClose={() => setId(null)}
+      size="xl"
+      title={
+        deed ? `${actionOf(deed)[0]}: ${kinds()[deed.Kind] ?? deed.Kind} ${deed.ResourceID}` : t('Audit')
+      }
+    >
+      <Loaded query={{ data: deed, error: asked.error }}>{(found) => <Entry deed={found} />}</Loaded>
+    </Modal>
+  );
 }
 
 export function Audit() {
   const [kind, setKind] = useParam('show');
-  const events = useInfiniteQuery({
-    queryKey: ['audit', kind],
+  const [action, setAction] = useParam('by');
+  const [actor, setActor] = useParam('who');
+  const [which, setWhich] = useParam('which');
+  const [days, setDays] = useParam('day');
+  const [words] = useParam('q');
+  const [, setDialog] = useParam('dialog', { keep: true });
+  const [asked] = useDebouncedValue({ words, actor }, 250);
+  const since = useMemo(() => Math.floor(Date.now() / 60_000) * 60 - Number(days) * 86_400, [days]);
+  const deeds = useInfiniteQuery({
+    queryKey: ['audit', kind, action, asked, which, days],
     initialPageParam: 0,
     queryFn: ({ pageParam }) =>
-      call<{ Events: Told[]; Next: number }>('/api/encke/v1/events/list', {
-        Types: things()[kind]?.[1],
+      call<Answer>(PATH, {
+        Kind: kind || undefined,
+        Action: action || undefined,
+        Actor: asked.actor || undefined,
+        ResourceID: which || undefined,
+        Contains: asked.words || undefined,
+        Since: days ? since : undefined,
         Before: pageParam || undefined,
-        Limit: 500,
+        Limit: PART,
       }),
     getNextPageParam: (last) => last.Next || undefined,
+    placeholderData: (old) => old,
   });
-  const columns: Column<Told>[] = [
+  const rows = useMemo(() => deeds.data?.pages.flatMap((page) => page.Deeds) ?? [], [deeds.data]);
+  const columns: Column<Deed>[] = [
     {
       key: 'time',
       label: t('Time'),
-      width: 150,
+      width: 130,
       descending: true,
-      value: (e) => e.ID,
-      cell: (e) => <Time unix={e.Timestamp} />,
+      value: (d) => d.ID,
+      cell: (d) => <Time unix={d.Timestamp} />,
     },
-    { key: 'exact', label: t('Exact time'), width: 190, hidden: true, value: (e) => exact(e.Timestamp) },
+    { key: 'exact', label: t('Exact time'), width: 190, hidden: true, value: (d) => exact(d.Timestamp) },
     {
       key: 'actor',
       label: t('Who'),
-      width: 180,
-      value: (e) => e.Actor || t('The server'),
-      cell: (e) => e.Actor || <Tag tone="quiet">{t('The server')}</Tag>,
+      width: 150,
+      value: (d) => d.Actor || t('The server'),
+      cell: (d) => d.Actor || <Tag tone="quiet">{t('The server')}</Tag>,
     },
+    { key: 'address', label: t('From address'), width: 130, value: (d) => d.Address },
     {
       key: 'deed',
       label: t('Did what'),
-      width: 120,
-      value: (e) => deed(e.TypeString)[0],
-      cell: (e) => <Tag tone={deed(e.TypeString)[1]}>{deed(e.TypeString)[0]}</Tag>,
+      width: 110,
+      value: (d) => actionOf(d)[0],
+      cell: (d) => <Tag tone={actionOf(d)[1]}>{actionOf(d)[0]}</Tag>,
     },
-    { key: 'thing', label: t('To what'), width: 150, value: (e) => thing(e.TypeString) },
+    { key: 'thing', label: t('To what'), width: 130, value: (d) => kinds()[d.Kind] ?? d.Kind },
     {
       key: 'resource',
       label: t('Which'),
-      width: 330,
-      value: (e) => e.ResourceID,
-      cell: (e) => <span className="mono">{resource(e)}</span>,
+      width: 200,
+      value: (d) => d.ResourceID,
+      cell: (d) => <Resource deed={d} />,
     },
-    { key: 'type', label: t('Event type'), width: 230, hidden: true, value: (e) => e.TypeString },
-    { key: 'tenant', label: t('Tenant'), width: 230, hidden: true, value: (e) => e.OwnerOrganizationID },
+    {
+      key: 'changes',
+      label: t('What was changed'),
+      width: 380,
+      value: (d) => d.Differences.Changes.map(line).join('\n'),
+      cell: (d) => (
+        <button type="button" className="linklike" onClick={() => setDialog(String(d.ID))}>
+          {summary(d) || t('Details')}
+        </button>
+      ),
+    },
+    { key: 'tenant', label: t('Tenant'), width: 230, hidden: true, value: (d) => d.OwnerOrganizationID },
+  ];
+  const options = (all: [string, string][]) => [
+    { value: '', label: t('Everything') },
+    ...all.map(([value, label]) => ({ value, label })),
   ];
   return (
     <Page title={t('Audit')} wide>
       <Text size="sm" c="dimmed">
         {t(
-          'What was changed and by whom, for as long as jobs are kept. Log-ins are in the log of the server; live they go to the event stream.',
+          'Who changed, restored and downloaded what, when and from where, for as long as jobs are kept. Secrets are never kept here.',
         )}
       </Text>
-      <Loaded query={{ data: events.data, error: events.error }}>
-        {(data) => (
+      <Loaded query={{ data: deeds.data, error: deeds.error }}>
+        {() => (
           <Stack gap="xs">
             <DataTable
               name="audit"
-              label={t('events')}
-              rows={data.pages.flatMap((page) => page.Events)}
+              label={t('changes')}
+              rows={rows}
               columns={columns}
-              id={(e) => String(e.ID)}
+              id={(d) => String(d.ID)}
               sort="time"
+              searched
+              open={(d) => setDialog(String(d.ID))}
               aside={
-                <Select
-                  size="xs"
-                  w={170}
-                  aria-label={t('Changes of')}
-                  value={kind || 'all'}
-                  onChange={(next) => setKind(next === 'all' ? null : next)}
-                  data={[
-                    { value: 'all', label: t('Everything') },
-                    ...Object.entries(things()).map(([value, [label]]) => ({ value, label })),
-                  ]}
-                />
+                <>
+                  <Select
+                    size="xs"
+                    w={150}
+                    aria-label={t('Changes of')}
+                    value={kind}
+                    onChange={setKind}
+                    data={options(Object.entries(kinds()))}
+                  />
+                  <Select
+                    size="xs"
+                    w={130}
+                    aria-label={t('Did what')}
+                    value={action}
+                    onChange={setAction}
+                    data={options(Object.entries(actions()).map(([value, [label]]) => [value, label]))}
+                  />
+                  <Select
+                    size="xs"
+                    w={140}
+                    aria-label={t('Time')}
+                    value={days}
+                    onChange={setDays}
+                    data={[
+                      { value: '', label: t('At any time') },
+                      ...SPANS.map((value) => ({
+                        value,
+                        label: value === '1' ? t('Last 24 hours') : t('Last {n} days', { n: value }),
+                      })),
+                    ]}
+                  />
+                  <TextInput
+                    size="xs"
+                    w={140}
+                    aria-label={t('Who')}
+                    placeholder={t('Who')}
+                    value={actor}
+                    onChange={(e) => setActor(e.currentTarget.value)}
+                  />
+                  {which && (
+                    <Button
+                      variant="light"
+                      rightSection={<Close size={14} />}
+                      aria-label={t('Show changes of others, too')}
+                      onClick={() => setWhich(null)}
+                    >
+                      {which}
+                    </Button>
+                  )}
+                </>
               }
-              empty={t('Nothing was changed yet.')}
+              empty={
+                kind || action || actor || which || days
+                  ? t('Nothing fits the search.')
+                  : t('Nothing was changed yet.')
+              }
             />
-            {events.hasNextPage && (
+            {deeds.hasNextPage && (
               <Group justify="center">
                 <Button
                   variant="default"
-                  onClick={() => events.fetchNextPage()}
-                  loading={events.isFetchingNextPage}
+                  onClick={() => deeds.fetchNextPage()}
+                  loading={deeds.isFetchingNextPage}
                 >
                   {t('Show older ones')}
                 </Button>
@@ -169,6 +303,7 @@ export function Audit() {
           </Stack>
         )}
       </Loaded>
+      <EntryDialog known={rows} />
     </Page>
   );
 }

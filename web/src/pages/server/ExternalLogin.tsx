@@ -5,7 +5,7 @@ import { useState } from 'react';
 import { call } from '../../api/client';
 import { tenantsQuery, useTopLevel } from '../../api/queries';
 import type { LoginSource } from '../../api/types';
-import { type Field, FieldList, Fields, SaveBar, useDraft } from '../../components/Fields';
+import { Box, type Field, FieldList, Fields, SaveBar, useDraft } from '../../components/Fields';
 import { Lines } from '../../components/Lines';
 import { Permissions } from '../../components/Permissions';
 import { Command, Failure, Loaded, Section } from '../../components/parts';
@@ -153,74 +153,67 @@ function Source({
     ...(isLdap ? ldap() : oidc(source)),
   ];
   return (
-    <div className="box">
-      <Stack gap="sm">
-        <Text fw={600} size="sm">
-          {isLdap ? 'LDAP' : 'OpenID Connect'}
-        </Text>
-        <Fields doc={source} change={change} fields={fields} />
-        {isLdap ? (
-          <FieldList
+    <Box remove={remove}>
+      <Text fw={600} size="sm">
+        {isLdap ? 'LDAP' : 'OpenID Connect'}
+      </Text>
+      <Fields doc={source} change={change} fields={fields} />
+      {isLdap ? (
+        <FieldList
+          doc={source}
+          change={change}
+          path="LDAP.FallbackServers"
+          add={t('Add a server that takes over')}
+          empty={t('No server takes over when this one can not be reached.')}
+          create={() => ({ Hostname: '', Port: 0, SecurityMethod: 'ldaps', AcceptInvalidSSL: false })}
+          fields={server('')}
+        />
+      ) : (
+        <>
+          <Lines
+            label={t('Required claims')}
+            help={t('Name: value, one a line')}
+            value={(source.OIDC?.RequiredClaims ?? []).map((c) => `${c.Name}: ${c.Value ?? ''}`.trim())}
+            set={(lines) =>
+              change({
+                ...source,
+                OIDC: {
+                  ...source.OIDC,
+                  RequiredClaims: lines.map((line) => {
+                    const at = line.indexOf(':');
+                    return at < 0
+                      ? { Name: line, Value: '' }
+                      : { Name: line.slice(0, at).trim(), Value: line.slice(at + 1).trim() };
+                  }),
+                },
+              } as LoginSource)
+            }
+          />
+          <Text size="sm">{t('Address to register at the provider (redirect URI)')}</Text>
+          <Command label={t('Copy')}>{`${location.origin}/external-login/callback`}</Command>
+        </>
+      )}
+      <Trial id={id} source={source} />
+      <Button
+        variant="subtle"
+        w="fit-content"
+        size="compact-sm"
+        aria-expanded={open}
+        onClick={() => setOpen(!open)}
+      >
+        {t('Permissions of new administrators')}
+      </Button>
+      <Collapse expanded={open}>
+        {open && (
+          <Permissions
             doc={source}
             change={change}
-            path="LDAP.FallbackServers"
-            add={t('Add a server that takes over')}
-            empty={t('No server takes over when this one can not be reached.')}
-            create={() => ({ Hostname: '', Port: 0, SecurityMethod: 'ldaps', AcceptInvalidSSL: false })}
-            fields={server('')}
+            at="NewUserPermissions"
+            tenant={!topLevel || Boolean(source.OIDC?.OrganizationID)}
           />
-        ) : (
-          <>
-            <Lines
-              label={t('Required claims')}
-              help={t('Name: value, one a line')}
-              value={(source.OIDC?.RequiredClaims ?? []).map((c) => `${c.Name}: ${c.Value ?? ''}`.trim())}
-              set={(lines) =>
-                change({
-                  ...source,
-                  OIDC: {
-                    ...source.OIDC,
-                    RequiredClaims: lines.map((line) => {
-                      const at = line.indexOf(':');
-                      return at < 0
-                        ? { Name: line, Value: '' }
-                        : { Name: line.slice(0, at).trim(), Value: line.slice(at + 1).trim() };
-                    }),
-                  },
-                } as LoginSource)
-              }
-            />
-            <Text size="sm">{t('Address to register at the provider (redirect URI)')}</Text>
-            <Command label={t('Copy')}>{`${location.origin}/external-login/callback`}</Command>
-          </>
         )}
-        <Trial id={id} source={source} />
-        <Button
-          variant="subtle"
-          w="fit-content"
-          size="compact-sm"
-          aria-expanded={open}
-          onClick={() => setOpen(!open)}
-        >
-          {t('Permissions of new administrators')}
-        </Button>
-        <Collapse expanded={open}>
-          {open && (
-            <Permissions
-              doc={source}
-              change={change}
-              at="NewUserPermissions"
-              tenant={!topLevel || Boolean(source.OIDC?.OrganizationID)}
-            />
-          )}
-        </Collapse>
-        <Group justify="flex-end">
-          <Button size="compact-sm" variant="subtle" color="red" onClick={remove}>
-            {t('Remove')}
-          </Button>
-        </Group>
-      </Stack>
-    </div>
+      </Collapse>
+    </Box>
   );
 }
 

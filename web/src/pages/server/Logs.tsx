@@ -1,9 +1,10 @@
-import { Button, SegmentedControl, Select, Text, TextInput } from '@mantine/core';
+import { Button, Select, Text, TextInput } from '@mantine/core';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useMemo, useRef } from 'react';
 import { call, callText } from '../../api/client';
 import { Empty, Failure, Loaded, Page } from '../../components/parts';
+import { Severity } from '../../components/Severity';
 import { language, t } from '../../i18n';
 import { count, download, matches } from '../../lib/format';
 import { useParam } from '../../lib/search';
@@ -90,16 +91,7 @@ export function Logs() {
             value={day || null}
             onChange={setDay}
           />
-          <SegmentedControl
-            data={[
-              { value: '', label: t('All') },
-              { value: 'warnings', label: t('Warnings') },
-              { value: 'errors', label: t('Errors') },
-            ]}
-            value={least}
-            onChange={setLeast}
-            aria-label={t('Severity')}
-          />
+          <Severity value={least} set={setLeast} />
           <TextInput
             size="xs"
             placeholder={t('Search')}

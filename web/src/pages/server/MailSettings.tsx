@@ -7,7 +7,7 @@ import { useTopLevel } from '../../api/queries';
 import type { AdminReport, MailOptions } from '../../api/types';
 import { type Column, DataTable } from '../../components/DataTable';
 import { newReport, ReportFields } from '../../components/EmailReports';
-import { type Field, Fields, SaveBar, useDraft } from '../../components/Fields';
+import { type Field, Fields, on, SaveBar, useDraft } from '../../components/Fields';
 import { Failure, Loaded, Section, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
 import { languageCodes, timeZones } from '../../lib/places';
@@ -28,7 +28,8 @@ const optionsQuery = {
   queryFn: () => call<MailOptions>('/api/v1/admin/meta/email-options/get'),
 };
 
-function fields(options: MailOptions, topLevel: boolean): Field[] {
+/** What says how mail is sent; `short` without what few need. */
+export function mailFields(options: MailOptions, topLevel: boolean, short = false): Field[] {
   const own = options.Mode === 'smtp' || options.Mode === 'smtp-ssl';
   const all: Field[] = [
     {
@@ -58,13 +59,17 @@ function fields(options: MailOptions, topLevel: boolean): Field[] {
     },
     { path: 'SMTPUsername', label: t('User name'), help: t('Empty: without log-in') },
     { path: 'SMTPPassword', label: t('Password'), kind: 'secret' },
-    { path: 'SMTPCustomEhlo', label: t('Name in the greeting (EHLO)') },
-    { path: 'SMTPAllowInvalidCertificate', label: t('Accept any certificate'), kind: 'switch' },
-    { path: 'SMTPAllowUnencrypted', label: t('Accept an unencrypted connection'), kind: 'switch' },
+    ...(short ? [] : special()),
   ];
 }
 
-function TestMail({ options }: { options: MailOptions }) {
+const special = (): Field[] => [
+  { path: 'SMTPCustomEhlo', label: t('Name in the greeting (EHLO)') },
+  on('SMTPAllowInvalidCertificate', t('Accept any certificate')),
+  on('SMTPAllowUnencrypted', t('Accept an unencrypted connection')),
+];
+
+export function TestMail({ options }: { options: MailOptions }) {
   const [to, setTo] = useState('');
   const send = useMutation({
     mutationFn: () =>
@@ -255,7 +260,7 @@ function Editor({ stored }: { stored: MailOptions }) {
   return (
     <Stack gap="xl" maw={980}>
       <Section title={t('E-mail')} help={t('In force as soon as it is saved.')}>
-        <Fields doc={draft} change={setDraft} fields={fields(draft, topLevel)} />
+        <Fields doc={draft} change={setDraft} fields={mailFields(draft, topLevel)} />
         <TestMail options={draft} />
       </Section>
       <AdminReports

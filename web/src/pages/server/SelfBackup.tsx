@@ -4,7 +4,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { call } from '../../api/client';
 import { versionQuery } from '../../api/queries';
 import type { SelfBackupState, SelfBackupTarget, ServerConfig } from '../../api/types';
-import { Box, Fields } from '../../components/Fields';
+import { Box, type Field, Fields, on } from '../../components/Fields';
 import { Failure, Section, Tag, Time } from '../../components/parts';
 import { RetentionEditor } from '../../components/RetentionEditor';
 import { Schedules } from '../../components/Schedules';
@@ -25,6 +25,28 @@ export const newTarget = () =>
     EncryptionKey: '',
     EncryptionKeyFormat: 0,
   }) as unknown as SelfBackupTarget;
+
+/** Where a copy goes, and what protects it. */
+export const placeFields = (): Field[] => [
+  {
+    path: 'Location.LocalcopyPath',
+    label: t('Folder on the server'),
+    help: t('Best one of another disk or machine'),
+    required: true,
+  },
+  {
+    path: 'EncryptionKey',
+    label: t('Password of the file'),
+    help: t('Empty: not encrypted'),
+    kind: 'secret',
+  },
+];
+
+export const NoCopies = () => (
+  <Alert color="orange" variant="light">
+    {t('The server copies itself nowhere: without its database and its key nobody gets at the accounts.')}
+  </Alert>
+);
 
 function State({ state }: { state: SelfBackupState | undefined }) {
   if (state?.CurrentRunStart) return <Tag tone="busy">{t('Running')}</Tag>;
@@ -77,13 +99,7 @@ export function SelfBackup({
       }
     >
       <Failure error={now.error} />
-      {targets.length === 0 && (
-        <Alert color="orange" variant="light">
-          {t(
-            'The server copies itself nowhere: without its database and its key nobody gets at the accounts.',
-          )}
-        </Alert>
-      )}
+      {targets.length === 0 && <NoCopies />}
       {targets.map((one, index) => {
         const put = (next: SelfBackupTarget) => set(targets.map((old, i) => (i === index ? next : old)));
         return (
@@ -99,21 +115,10 @@ export function SelfBackup({
               doc={one}
               change={put}
               fields={[
-                {
-                  path: 'Location.LocalcopyPath',
-                  label: t('Folder on the server'),
-                  help: t('Best one of another disk or machine'),
-                  required: true,
-                },
-                {
-                  path: 'EncryptionKey',
-                  label: t('Password of the file'),
-                  help: t('Empty: not encrypted'),
-                  kind: 'secret',
-                },
+                ...placeFields(),
                 { path: 'ScheduleTimezone', label: t('Time zone') },
-                { path: 'ExcludeJobsDB', label: t('Leave out the job history'), kind: 'switch' },
-                { path: 'IncludeServerLogs', label: t('With the logs of the server'), kind: 'switch' },
+                on('ExcludeJobsDB', t('Leave out the job history')),
+                on('IncludeServerLogs', t('With the logs of the server')),
               ]}
             />
             <Schedules value={one.Schedule ?? []} set={(Schedule) => put({ ...one, Schedule })} />

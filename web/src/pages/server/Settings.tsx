@@ -8,19 +8,18 @@ import { accountQuery, configQuery, saveConfig, useTopLevel } from '../../api/qu
 import type { BrandingOptions, ServerConfig } from '../../api/types';
 import { BrandingForm } from '../../components/BrandingForm';
 import { DangerButton } from '../../components/Danger';
-import { type Field, FieldList, Fields, SaveBar, useDraft } from '../../components/Fields';
+import { FieldList, Fields, on, SaveBar, useDraft } from '../../components/Fields';
 import { JsonDocument } from '../../components/JsonDocument';
 import { Failure, Loaded, Page, Section } from '../../components/parts';
 import { t } from '../../i18n';
+import { newId } from '../../lib/format';
 import { useParam, useTabInSight } from '../../lib/search';
 import { ExternalLogin } from './ExternalLogin';
 import { MailSettings } from './MailSettings';
 import { SelfBackup } from './SelfBackup';
-import { Webhooks } from './Webhooks';
+import { eventKinds, Webhooks } from './Webhooks';
 
 type Props = { doc: ServerConfig; change: (next: ServerConfig) => void };
-
-const on = (path: string, label: string, help?: string): Field => ({ path, label, help, kind: 'switch' });
 
 function General(part: Props) {
   return (
@@ -91,7 +90,61 @@ function General(part: Props) {
           ]}
         />
       </Section>
+      <AuditFiles {...part} />
     </>
+  );
+}
+
+/** Events as lines of files. Files have names of their own in the document, which nobody needs to see. */
+function AuditFiles({ doc, change }: Props) {
+  const list = Object.entries(doc.AuditFileOptions ?? {}).map(([Name, file]) => ({ ...file, Name }));
+  const types = list.flatMap((file) => file.AllowEventTypes ?? []);
+  return (
+    <Section
+      title={t('Audit files')}
+      help={t('Events as lines of JSON, a file a day, in the folder logs/audit of the server.')}
+    >
+      <FieldList
+        doc={{ list }}
+        change={(next) =>
+          change({
+            ...doc,
+            AuditFileOptions: Object.fromEntries(next.list.map(({ Name, ...file }) => [Name, file])),
+          })
+        }
+        path="list"
+        add={t('Add file')}
+        empty={t('No files.')}
+        create={() => ({ Name: newId(), Filename: 'audit', Level: 'full', PruningEnabled: true })}
+        fields={[
+          { path: 'Filename', label: t('Name of the file'), help: t('Before the date'), required: true },
+          {
+            path: 'Level',
+            label: t('How much is written'),
+            kind: 'select',
+            options: [
+              { value: 'full', label: t('Everything') },
+              { value: 'none', label: t('Only that it happened') },
+            ],
+          },
+          {
+            path: 'AllowEventTypes',
+            label: t('Only these events'),
+            help: t('Empty: all'),
+            kind: 'many',
+            numeric: true,
+            options: eventKinds(types),
+          },
+          on('PruningEnabled', t('Remove old files')),
+          {
+            path: 'PruningLimit',
+            label: t('Days that files are kept'),
+            help: t('0: as long as jobs'),
+            kind: 'number',
+          },
+        ]}
+      />
+    </Section>
   );
 }
 

@@ -7,17 +7,17 @@ import { call } from '../../api/client';
 import { accountQuery, configQuery, freeSpaceQuery, saveConfig } from '../../api/queries';
 import { session } from '../../api/session';
 import type { SelfBackupTarget, ServerConfig } from '../../api/types';
-import { type Field, Fields, read, written } from '../../components/Fields';
+import { AccountName } from '../../components/AccountName';
+import { Fields, on, read, written } from '../../components/Fields';
 import { AnchorLink } from '../../components/links';
-import { CopyIcon, Failure, Loaded, Page, Tag } from '../../components/parts';
+import { CopyIcon, Failure, Loaded, Page } from '../../components/parts';
 import { t } from '../../i18n';
 import { bytes, newPassword } from '../../lib/format';
 import { useParam } from '../../lib/search';
-import { newTarget } from './SelfBackup';
+import { mailFields, TestMail } from './MailSettings';
+import { NoCopies, newTarget, placeFields } from './SelfBackup';
 
 type Props = { doc: ServerConfig; change: (next: ServerConfig) => void };
-
-const on = (path: string, label: string, help?: string): Field => ({ path, label, help, kind: 'switch' });
 
 function Address(part: Props) {
   const address = String(read(part.doc, 'Branding.DefaultLoginServerURL') ?? '');
@@ -91,64 +91,16 @@ function Storage(part: Props) {
   );
 }
 
-function Mail(part: Props) {
-  const mode = part.doc.Email?.Mode ?? '';
-  const smtp = mode === 'smtp' || mode === 'smtp-ssl';
-  const [to, setTo] = useState('');
-  const test = useMutation({
-    mutationFn: () =>
-      call('/api/v1/admin/meta/send-test-email', { EmailOptions: part.doc.Email ?? {}, Recipient: to }),
-  });
+function Mail({ doc, change }: Props) {
+  const options = doc.Email;
   return (
     <Stack gap="md">
       <Fields
-        {...part}
-        fields={[
-          {
-            path: 'Email.Mode',
-            label: t('Sent by'),
-            kind: 'select',
-            options: [
-              { value: '', label: t('Nobody') },
-              { value: 'smtp', label: t('A mail server (STARTTLS)') },
-              { value: 'smtp-ssl', label: t('A mail server (TLS from the beginning)') },
-            ],
-          },
-          { path: 'Email.FromEmail', label: t('Address of the sender') },
-          ...(smtp
-            ? ([
-                { path: 'Email.SMTPHost', label: t('Server') },
-                { path: 'Email.SMTPPort', label: t('Port'), kind: 'number' },
-                { path: 'Email.SMTPUsername', label: t('User name') },
-                { path: 'Email.SMTPPassword', label: t('Password'), kind: 'secret' },
-              ] as Field[])
-            : []),
-        ]}
+        doc={options}
+        change={(Email) => change({ ...doc, Email })}
+        fields={mailFields(options, true, true)}
       />
-      {mode !== '' && (
-        <>
-          <Group gap="xs" align="flex-end">
-            <TextInput
-              label={t('Try it: send a message to')}
-              type="email"
-              w={280}
-              value={to}
-              onChange={(e) => setTo(e.currentTarget.value)}
-            />
-            <Button
-              variant="default"
-              size="sm"
-              disabled={!to}
-              loading={test.isPending}
-              onClick={() => test.mutate()}
-            >
-              {t('Send')}
-            </Button>
-          </Group>
-          <Failure error={test.error} />
-          {test.isSuccess && <Tag tone="good">{t('The message is on its way')}</Tag>}
-        </>
-      )}
+      {!['', 'disabled'].includes(options.Mode ?? '') && <TestMail options={options} />}
     </Stack>
   );
 }
@@ -168,26 +120,10 @@ function Copies({ doc, change }: Props) {
         <Fields
           doc={first}
           change={(next) => set([next, ...(doc.SelfBackup?.Targets ?? []).slice(1)])}
-          fields={[
-            {
-              path: 'Location.LocalcopyPath',
-              label: t('Folder on the server'),
-              help: t('Best one of another disk or machine'),
-            },
-            {
-              path: 'EncryptionKey',
-              label: t('Password of the file'),
-              help: t('Empty: not encrypted'),
-              kind: 'secret',
-            },
-          ]}
+          fields={placeFields()}
         />
       ) : (
-        <Alert color="orange" variant="light">
-          {t(
-            'The server copies itself nowhere: without its database and its key nobody gets at the accounts.',
-          )}
-        </Alert>
+        <NoCopies />
       )}
       <Button
         variant="default"
@@ -222,15 +158,7 @@ function FirstAccount() {
       <Stack gap="md" maw={520}>
         <Failure error={add.error} />
         <Text size="sm">{t('An account stands for a customer or a person with any number of devices.')}</Text>
-        <TextInput
-          label={t('Account name')}
-          description={t('Letters, digits and _ . @ -')}
-          required
-          maxLength={255}
-          pattern="[A-Za-z0-9_.@\-]+"
-          value={name}
-          onChange={(e) => setName(e.currentTarget.value)}
-        />
+        <AccountName value={name} set={setName} />
         <TextInput
           label={t('Password')}
           description={t('Keep it: it opens the backups, and the device is asked for it')}

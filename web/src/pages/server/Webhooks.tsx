@@ -4,7 +4,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
 import { call } from '../../api/client';
 import type { WebhookOption } from '../../api/types';
-import { Fields, SaveBar, useDraft } from '../../components/Fields';
+import { Box, Fields, SaveBar, useDraft } from '../../components/Fields';
 import { Lines } from '../../components/Lines';
 import { CopyIcon, Failure, Loaded, Section, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
@@ -53,10 +53,10 @@ const EVENTS: [number, string][] = [
   [4802, 'SEVT_USERGROUP_UPDATED'],
 ];
 
-/** The known kinds, and those that a webhook names besides. */
-function kinds(hook: WebhookOption) {
+/** The known kinds, and those that are named besides. */
+export function eventKinds(named: number[] | undefined) {
   const known = new Set(EVENTS.map(([number]) => number));
-  const more = (hook.WhiteListedEventTypes ?? []).filter((number) => !known.has(number));
+  const more = (named ?? []).filter((number) => !known.has(number));
   return [
     ...EVENTS.map(([number, name]) => ({ value: String(number), label: name })),
     ...more.map((number) => ({ value: String(number), label: String(number) })),
@@ -104,57 +104,50 @@ function Hook({
   remove: () => void;
 }) {
   return (
-    <div className="box">
-      <Stack gap="xs">
-        <Text fw={600}>{name}</Text>
-        {told && <State name={name} told={told} />}
-        <Fields
-          doc={hook}
-          change={change}
-          fields={[
-            { path: 'URL', label: t('Address'), wide: true, required: true },
-            {
-              path: 'Level',
-              label: t('How much is sent'),
-              kind: 'select',
-              options: [
-                { value: 'full', label: t('Everything') },
-                { value: 'none', label: t('Only that it happened') },
-              ],
-            },
-            {
-              path: 'WhiteListedEventTypes',
-              label: t('Only these events'),
-              help: t('Empty: all'),
-              kind: 'many',
-              numeric: true,
-              options: kinds(hook),
-            },
-          ]}
-        />
-        <Lines
-          label={t('Headers')}
-          help={t('Name: value, one a line')}
-          value={Object.entries(hook.CustomHeaders ?? {}).map(([k, v]) => `${k}: ${v}`)}
-          set={(lines) =>
-            change({
-              ...hook,
-              CustomHeaders: Object.fromEntries(
-                lines.map((line) => {
-                  const at = line.indexOf(':');
-                  return at < 0 ? [line, ''] : [line.slice(0, at).trim(), line.slice(at + 1).trim()];
-                }),
-              ),
-            })
-          }
-        />
-        <Group justify="flex-end">
-          <Button size="compact-sm" variant="subtle" color="red" onClick={remove}>
-            {t('Remove')}
-          </Button>
-        </Group>
-      </Stack>
-    </div>
+    <Box remove={remove}>
+      <Text fw={600}>{name}</Text>
+      {told && <State name={name} told={told} />}
+      <Fields
+        doc={hook}
+        change={change}
+        fields={[
+          { path: 'URL', label: t('Address'), wide: true, required: true },
+          {
+            path: 'Level',
+            label: t('How much is sent'),
+            kind: 'select',
+            options: [
+              { value: 'full', label: t('Everything') },
+              { value: 'none', label: t('Only that it happened') },
+            ],
+          },
+          {
+            path: 'WhiteListedEventTypes',
+            label: t('Only these events'),
+            help: t('Empty: all'),
+            kind: 'many',
+            numeric: true,
+            options: eventKinds(hook.WhiteListedEventTypes),
+          },
+        ]}
+      />
+      <Lines
+        label={t('Headers')}
+        help={t('Name: value, one a line')}
+        value={Object.entries(hook.CustomHeaders ?? {}).map(([k, v]) => `${k}: ${v}`)}
+        set={(lines) =>
+          change({
+            ...hook,
+            CustomHeaders: Object.fromEntries(
+              lines.map((line) => {
+                const at = line.indexOf(':');
+                return at < 0 ? [line, ''] : [line.slice(0, at).trim(), line.slice(at + 1).trim()];
+              }),
+            ),
+          })
+        }
+      />
+    </Box>
   );
 }
 
