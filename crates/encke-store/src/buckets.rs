@@ -153,6 +153,7 @@ impl Store {
                     P::Int(b.rules.trash_days),
                 ],
             )?;
+            tx.asked_if_unknown(&event.actor, &b.organization);
             tx.note_change(KIND, &b.organization, b.id.as_str(), None, Some(&told(b.rules)))?;
             tx.emit(event);
             Ok(())
@@ -203,6 +204,7 @@ impl Store {
             let old = find(tx.sql(), &scope, &id)?;
             tx.execute("DELETE FROM buckets WHERE id = ?1", &[P::Text(id.as_str())])?;
             let gone = told(old.rules);
+            tx.asked_if_unknown(&event.actor, &old.organization);
             tx.note_change(KIND, &old.organization, id.as_str(), Some(&gone), None)?;
             tx.emit(event);
             Ok(())
