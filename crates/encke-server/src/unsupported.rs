@@ -51,10 +51,12 @@ fn reason(area: &str, path: &str) -> Support {
             return *why;
         }
     }
+    if area == "branding_builds" {
+        return Unsupported(
+            "this server builds clients of the system that it runs on itself, which is Linux",
+        );
+    }
     NotYet(match area {
-        "branding_builds" => {
-            "this server builds clients of the system that it runs on itself, which is Linux"
-        }
         "constellation" => "the Constellation Role is not available yet",
         "psa" => "PSA systems are not connected yet",
         _ => "this call is not available yet",

@@ -146,11 +146,12 @@ fn a_job_that_begins_without_the_server_waits_for_it() {
     let server = Server::start();
     let link = Proxy::to(&server.url);
     let device = Device::start_at(&server, "laptop", &link.url());
-    let (gate, done) = (server.work_dir.join("gate"), server.work_dir.join("done"));
+    let [gate, begun, done] = ["gate", "begun", "done"].map(|name| server.work_dir.join(name));
     device.add_folder_vault(&server, "used", &server.work_dir.join("used"));
     device.add_folder_vault(&server, "new", &server.work_dir.join("new"));
     let command = format!(
-        "while ! test -e '{}'; do sleep 0.1; done; echo x; echo x >> '{}'",
+        "echo x >> '{}'; while ! test -e '{}'; do sleep 0.1; done; echo x; echo x >> '{}'",
+        begun.display(),
         gate.display(),
         done.display()
     );
@@ -163,6 +164,10 @@ fn a_job_that_begins_without_the_server_waits_for_it() {
         jobs.push(device.backup(&server, &name, if n < 8 { "used" } else { "new" }));
     }
     assert_eq!(job(&server, &jobs[8])["Status"], 6004);
+    // Until then they need the server themselves: the first one makes the vault's key.
+    until("the others' beginning", || {
+        (fs::read(&begun).unwrap_or_default().len() == 2 * 8).then_some(())
+    });
     link.set(Link::Down);
     fs::write(&gate, "").unwrap();
     until("the others' end", || {

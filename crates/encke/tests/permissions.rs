@@ -183,11 +183,15 @@ const GRANTING: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// These answer text, an archive or nothing more.
+/// These answer text, an archive, a program or nothing more.
 fn answers_no_json(path: &str) -> bool {
-    ["read-all-logs", "restart-service", "shutdown-service"]
-        .iter()
-        .any(|p| path.ends_with(p))
+    let names = [
+        "read-all-logs",
+        "restart-service",
+        "shutdown-service",
+        "linuxgeneric",
+    ];
+    names.iter().any(|p| path.ends_with(p))
 }
 
 #[test]

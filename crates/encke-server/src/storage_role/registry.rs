@@ -4,6 +4,7 @@ use super::{blocking, folders};
 use crate::app::{App, now, store_error};
 use encke_api::constants::{SEVT_BUCKET_NEW, SEVT_BUCKET_REMOVED};
 use encke_api::{ApiError, ApiResult};
+use encke_store::audit::{asked_by, asker};
 use encke_store::{BucketId, BucketRules, BucketSize, EventDraft, Scope, StoreError, StoredBucket};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -178,7 +179,8 @@ where
     F: FnOnce(Arc<App>) -> Fut,
     Fut: Future<Output = ApiResult<T>> + Send + 'static,
 {
-    tokio::spawn(work(app.clone())).await.map_err(|e| {
+    let asked = asked_by(asker(), work(app.clone()));
+    tokio::spawn(asked).await.map_err(|e| {
         tracing::error!(error = %e, "a change of buckets broke off");
         ApiError::internal()
     })?

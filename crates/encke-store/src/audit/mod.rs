@@ -39,7 +39,8 @@ pub async fn asked_by<F: Future>(asker: Asker, call: F) -> F::Output {
 }
 
 /// Who asked for what this task does; nobody in the server's own ones.
-pub(crate) fn asker() -> Asker {
+#[must_use]
+pub fn asker() -> Asker {
     ASKER.try_with(Clone::clone).unwrap_or_default()
 }
 

@@ -518,6 +518,7 @@ impl World {
                 None => return self.by_type(e, p, &kind),
             },
             "Node" => "pve1".into(),
+            "ViewID" => fact("view"),
             "Name" if path.ends_with("webhooks/new-key") => fact("webhook"),
             "EmailReportingOption" => json!({
                 "Recipients": ["dora@example.com"],
@@ -730,6 +731,13 @@ impl World {
             if let Some(id) = all.as_object().and_then(|o| o.keys().next()) {
                 self.facts.insert("news", id.clone());
             }
+        }
+        if e.path.ends_with("views/remove") {
+            let view = [("Name", "Late"), ("Path", "/jobs"), ("Search", "{}")];
+            self.server.call("/api/encke/v1/views/share", &view);
+            let all = self.server.call("/api/encke/v1/views/list", &[]);
+            let id = all.as_object().and_then(|o| o.keys().next()).unwrap();
+            self.facts.insert("view", id.clone());
         }
         if e.path.ends_with("webauthn/submit-challenge-response") {
             let asked = self.server.call(

@@ -15,7 +15,7 @@ pub const USER: &str = "dora";
 pub const PASSWORD: &str = "dora-password";
 
 /// Nothing of what tests wait for takes this long, even on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Asks until there is an answer.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

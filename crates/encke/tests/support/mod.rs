@@ -8,7 +8,7 @@ use encke_api::types::ServerConfigOptions;
 use encke_store::{Store, StoreError};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -106,13 +106,18 @@ fn launch(data_dir: &Path, log: &Path, disk: Option<u32>, listen: &str) -> (Chil
     if trusted.exists() {
         command.env("SSL_CERT_FILE", trusted);
     }
-    let mut child = command
+    command
         .args(["serve", "--listen", listen, "--data-dir"])
         .arg(data_dir)
         .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .unwrap();
+        .stderr(log);
+    let mut child = loop {
+        match command.spawn() {
+            // A program just copied: a child that another thread starts has the copy open for an instant.
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            child => break child.unwrap(),
+        }
+    };
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let url = loop {
         let line = lines

@@ -275,7 +275,7 @@ export function Audit() {
                     <Button
                       variant="light"
                       rightSection={<Close size={14} />}
-                      aria-label={t('Show changes of others, too')}
+                      aria-label={`${which}. ${t('Show changes of others, too')}`}
                       onClick={() => setWhich(null)}
                     >
                       {which}
