@@ -69,7 +69,7 @@ try {
   });
   // Statuses that a list of real jobs has.
   for (const user of ['bert.huber', 'studio.north']) {
-    await server.addDevice(user, { device: `${user}-pc`, files: { 'one.txt': 'one\n' } });
+    await server.addDevice(user, { device: `${user.replace('.', '-')}-pc`, files: { 'one.txt': 'one\n' } });
   }
 
   const PolicyID = '0f0e3c4e-7a0b-4a51-9a53-3d3a3a1b2c4d';
