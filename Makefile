@@ -18,7 +18,7 @@ demo: build ## Show everything on this machine (FOLDER=/some/folder for other da
 
 .PHONY: build
 build: tools-build web ## Build the program with its web console
-	$(CARGO) build $(PROFILE) --locked -p encke
+	$(CARGO) build $(PROFILE) --locked --workspace --bins
 
 .PHONY: web
 web: tools-build ## Build the web console

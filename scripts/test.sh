@@ -21,7 +21,8 @@ scripts/fuzz.sh 4
 
 # Those in which it matters where rows are kept; store.rs has both databases anyway.
 step "the server's tests once more, on PostgreSQL"
-ENCKE_TEST_STORE=postgres cargo test --release --locked -p encke --test accounts --test api --test coverage --test email \
+# Of the whole workspace: of one package alone, everything would be compiled again with other features.
+ENCKE_TEST_STORE=postgres cargo test --release --locked --workspace --test accounts --test api --test coverage --test email \
   --test events --test external_login --test meta --test organizations --test policies --test report_data --test report_files \
   --test storage_role --test webhooks
 
