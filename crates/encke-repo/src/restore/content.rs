@@ -4,12 +4,11 @@ use super::plan::{Entry, Plan};
 use super::root::{Opened, Root, UNFINISHED};
 use super::{Work, attributes};
 use crate::error::RepoError;
-use crate::id::Id;
+use crate::id::IdSet;
 use crate::progress::Progress;
 use encke_storage::direct;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -54,8 +53,7 @@ impl<'a> Target<'a> {
     pub(super) fn reserve(&mut self, file: &OwnedFd, root: &Root) -> Result<(), Errno> {
         let node = &self.entry.node;
         rustix::fs::ftruncate(file, node.size)?;
-        let once = |content: &[Id]| content.iter().collect::<HashSet<_>>().len() == content.len();
-        if root.is_direct() && once(&node.content) {
+        if root.is_direct() && node.content.iter().copied().collect::<IdSet>().len() == node.content.len() {
             // Without it the file is written all the same.
             self.reserved = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, node.size).is_ok();
         }
