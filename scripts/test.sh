@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 
-step() { printf '\n== %s\n' "$*"; }
+step() { printf '\n== %s (after %d min)\n' "$*" $((SECONDS / 60)); }
 
 step "formatting and lints"
 cargo fmt --all --check
@@ -14,17 +14,19 @@ step "licences"
 scripts/licences.sh
 
 step "unit, property, API, interoperation and crash tests"
-cargo test --release --locked --workspace
+cargo test --release --locked --workspace --no-fail-fast
 
 step "fuzzers of everything that is read from a repository, briefly"
 scripts/fuzz.sh 4
 
-# Those in which it matters where rows are kept; store.rs has both databases anyway.
+# Those in which it matters where rows are kept; server/store.rs has both databases anyway.
 step "the server's tests once more, on PostgreSQL"
 # Of the whole workspace: of one package alone, everything would be compiled again with other features.
-ENCKE_TEST_STORE=postgres cargo test --release --locked --workspace --test accounts --test api --test coverage --test email \
-  --test events --test external_login --test meta --test organizations --test policies --test report_data --test report_files \
-  --test storage_role --test webhooks
+export ENCKE_TEST_STORE=postgres
+cargo test --release --locked --workspace --test coverage
+cargo test --release --locked --workspace --test server --test reports -- accounts:: api:: data:: email:: events:: \
+  external_login:: files:: meta:: organizations:: policies:: storage_role:: webhooks::
+unset ENCKE_TEST_STORE
 
 step "API against its OpenAPI document (schemathesis)"
 ENCKE_BIN="$target/release/encke" scripts/schemathesis.sh

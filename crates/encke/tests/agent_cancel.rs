@@ -1,17 +1,16 @@
-//! A cancelled job ends within a second, whatever it is doing: measured phase by phase.
+//! A cancelled job ends within a second, whatever it is doing: measured phase by phase, and therefore a program of its
+//! own, beside which no other test runs.
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/proxy.rs"]
-mod proxy;
 mod support;
 
-use proxy::{Link, Proxy};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
 use support::Server;
 use support::device::{Device, USER, ended, job, log, until};
+use support::proxy::{Link, Proxy};
 
 /// Each phase is told with its true time; beside other tests, on a busy machine, it may take longer than the second
 /// that is promised. What hangs takes minutes.

@@ -1,9 +1,9 @@
 //! What calls need outside the server to succeed: a mail server, databases, a host of machines, a log-in provider, and
 //! snapshots of disks and machines.
 
-use crate::sshd::{Sshd, user};
 use crate::support::device::{Device, USER};
 use crate::support::services::{Service, serve};
+use crate::support::sshd::{Sshd, user};
 use crate::support::{Server, mariadb};
 use crate::world::World;
 use serde_json::{Value, json};

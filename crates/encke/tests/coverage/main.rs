@@ -7,8 +7,6 @@
 mod answers;
 mod equipment;
 mod examples;
-#[path = "../support/sshd.rs"]
-mod sshd;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

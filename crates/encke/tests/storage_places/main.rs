@@ -5,25 +5,21 @@
 
 mod b2;
 mod locks;
-#[path = "../support/proxy.rs"]
-mod proxy;
 mod smb;
-#[path = "../support/sshd.rs"]
-mod sshd;
 #[path = "../support/mod.rs"]
 mod support;
 mod swift;
 
-use proxy::{Link, Proxy};
 use serde_json::{Value, json};
-use sshd::{Sshd, make_key, user};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use support::Server;
 use support::device::{Device, ended};
+use support::proxy::{Link, Proxy};
 use support::services::Service;
+use support::sshd::{Sshd, make_key, user};
 
 /// Content that does not compress, another for each seed.
 fn noise(seed: u8, length: usize) -> Vec<u8> {

@@ -15,11 +15,15 @@ use tempfile::TempDir;
 
 pub mod authenticator;
 pub mod certificates;
+#[path = "../../src/demo/compare.rs"]
+pub mod compare;
 pub mod device;
 pub mod directory;
 pub mod mariadb;
 pub mod postgres;
+pub mod proxy;
 pub mod services;
+pub mod sshd;
 pub mod stream;
 
 /// Name of the administrator of a test's server, and its password.

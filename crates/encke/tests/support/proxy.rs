@@ -1,8 +1,5 @@
 //! A link that tests cut: a TCP proxy between devices and their server.
 
-#![allow(dead_code)]
-#![allow(clippy::unwrap_used)]
-
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};

@@ -1,8 +1,5 @@
 //! An OpenSSH server of a test's own.
 
-#![allow(dead_code)]
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
