@@ -1,6 +1,6 @@
 // A list on a phone: each row a card, since a wide table hides half of itself there. Only the cards in view exist.
 import { useWindowVirtualizer } from '@tanstack/react-virtual';
-import { useLayoutEffect, useRef, useState } from 'react';
+import { useEffect, useLayoutEffect, useRef, useState } from 'react';
 import type { Column } from './DataTable';
 
 /** How high a card is thought to be until it has been measured, in pixels. */
@@ -11,11 +11,14 @@ export function CardList<T>({
   rows,
   columns,
   id,
+  asked,
 }: {
   label: string;
   rows: T[];
   columns: Column<T>[];
   id: (row: T) => string;
+  /** A card that has to be there, by its place in the list; none below 0. */
+  asked: number;
 }) {
   const box = useRef<HTMLUListElement>(null);
   const [scrollMargin, setMargin] = useState(0);
@@ -31,6 +34,9 @@ export function CardList<T>({
     scrollMargin,
     initialRect: { width: 390, height: 800 },
   });
+  useEffect(() => {
+    if (asked >= 0) virtual.scrollToIndex(asked);
+  }, [asked, virtual]);
   const [first, ...rest] = columns;
   const actions = rest.filter((c) => c.label === '');
   const facts = rest.filter((c) => c.label !== '');
@@ -56,7 +62,7 @@ export function CardList<T>({
               </div>
               <dl>
                 {facts
-                  .filter((c) => c.value(row) !== '')
+                  .filter((c) => c.live || c.value(row) !== '')
                   .map((c) => (
                     <div key={c.key}>
                       <dt>{c.label}</dt>

@@ -14,7 +14,7 @@ import {
 import { useClipboard, useLocalStorage, useMediaQuery } from '@mantine/hooks';
 import { useNavigate } from '@tanstack/react-router';
 import { useVirtualizer } from '@tanstack/react-virtual';
-import { type KeyboardEvent, type ReactNode, useMemo, useRef, useState } from 'react';
+import { type KeyboardEvent, type ReactNode, useEffect, useMemo, useRef, useState } from 'react';
 import { t } from '../i18n';
 import { count, csv, download, matches, saveBlob, tabbed } from '../lib/format';
 import { useParam } from '../lib/search';
@@ -34,6 +34,8 @@ export type Column<T> = {
   width?: number;
   /** Not shown until somebody wants it. */
   hidden?: boolean;
+  /** The cell finds out by itself what it shows. */
+  live?: boolean;
   /** Newest or largest first. */
   descending?: boolean;
 };
@@ -78,6 +80,8 @@ export function DataTable<T>({
   const [words, setWords] = useParam('q');
   const [sort, setSort] = useParam('sort');
   const [cols, setCols] = useParam('cols');
+  const [dialog] = useParam('dialog');
+  const [which] = useParam('which');
   const narrow = useMediaQuery(NARROW, undefined, { getInitialValueInEffect: false });
   const clipboard = useClipboard();
   const [changed, setChanged] = useLocalStorage<Record<string, boolean>>({
@@ -129,6 +133,11 @@ export function DataTable<T>({
     overscan: 12,
     initialRect: { width: 800, height: 600 },
   });
+  // A dialog that the address asks for stands in its row, which has to be there.
+  const asked = dialog && !plain ? found.findIndex((row) => id(row) === which) : -1;
+  useEffect(() => {
+    if (asked >= 0) virtual.scrollToIndex(asked);
+  }, [asked, virtual]);
   const shown = virtual.getVirtualItems();
   const above = shown[0]?.start ?? 0;
   const below = Math.max(0, virtual.getTotalSize() - (shown.at(-1)?.end ?? 0));
@@ -166,7 +175,7 @@ export function DataTable<T>({
         <Group gap="xs" mb="xs" className="tools">
           <TextInput
             size="xs"
-            w={220}
+            w={180}
             placeholder={t('Search')}
             aria-label={t('Search {what}', { what: label })}
             value={words}
@@ -262,7 +271,7 @@ export function DataTable<T>({
                 ])}
             />
           )}
-          <CardList label={label} rows={found} columns={shownColumns} id={id} />
+          <CardList label={label} rows={found} columns={shownColumns} id={id} asked={asked} />
         </>
       ) : (
         <div

@@ -113,7 +113,7 @@ export function EmailReports({
   value: EmailReport[];
   set: (next: EmailReport[]) => void;
   /** Shows a report as it would be now. */
-  preview?: (report: EmailReport) => void;
+  preview?: (index: number) => void;
 }) {
   return (
     <Stack gap="xs">
@@ -130,7 +130,7 @@ export function EmailReports({
               remove={() => set(value.filter((_, i) => i !== index))}
             />
             {preview && (
-              <Button variant="default" size="compact-sm" w="fit-content" onClick={() => preview(report)}>
+              <Button variant="default" size="compact-sm" w="fit-content" onClick={() => preview(index)}>
                 {t('Preview')}
               </Button>
             )}

@@ -8,13 +8,13 @@ import { DangerButton } from './Danger';
 export function EntryActions({
   change,
   ...removal
-}: { change: () => void } & Omit<ComponentProps<typeof DangerButton>, 'label'>) {
+}: { change: () => void } & Omit<ComponentProps<typeof DangerButton>, 'label' | 'dialog'>) {
   return (
     <Group gap={4} justify="flex-end" wrap="nowrap">
       <Button size="compact-sm" variant="subtle" onClick={change}>
         {t('Change')}
       </Button>
-      <DangerButton {...removal} label={t('Delete')} />
+      <DangerButton {...removal} dialog="delete" label={t('Delete')} />
     </Group>
   );
 }

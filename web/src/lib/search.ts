@@ -55,19 +55,33 @@ export function useParam(key: keyof Search, { keep = false } = {}): [string, (va
   return [search[key] ?? '', set];
 }
 
-/** Whether the address says that a dialog is open, of `which` thing, and how to open and close it. */
-export function useDialog(name: string, which = ''): [boolean, (open: boolean) => void] {
-  const search = useSearch({ strict: false }) as Search;
+/** Opens the dialog of a name about something, or closes it. */
+function useOpen(name: string) {
   const navigate = useNavigate();
-  const set = (open: boolean) =>
+  return (open: boolean, which = '') =>
     navigate({
       to: '.',
+      // The way back leads past a closed dialog.
+      replace: !open,
       search: ({ dialog: _, which: __, ...rest }: Search) => ({
         ...rest,
         ...(open ? { dialog: name, ...(which ? { which } : {}) } : {}),
       }),
     });
-  return [search.dialog === name && (search.which ?? '') === which, set];
+}
+
+/** Whether the address says that a dialog is open, of `which` thing, and how to open and close it. */
+export function useDialog(name: string, which = ''): [boolean, (open: boolean) => void] {
+  const search = useSearch({ strict: false }) as Search;
+  const set = useOpen(name);
+  return [search.dialog === name && (search.which ?? '') === which, (open) => set(open, which)];
+}
+
+/** What the open dialog of a name is about, and how to open it for something, or with nothing to close it. */
+export function useDialogOf(name: string): [string, (which: string) => void] {
+  const search = useSearch({ strict: false }) as Search;
+  const set = useOpen(name);
+  return [search.dialog === name ? (search.which ?? '') : '', (which) => set(which !== '', which)];
 }
 
 /** Brings the chosen tab into sight where the row of tabs is wider than the screen. */

@@ -13,7 +13,7 @@ import {
   TextInput,
 } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
-import { Link, useNavigate, useParams, useRouter } from '@tanstack/react-router';
+import { Link, useNavigate, useParams, useRouter, useSearch } from '@tanstack/react-router';
 import { type FormEvent, lazy, Suspense, useMemo, useState } from 'react';
 import { call } from '../api/client';
 import {
@@ -28,7 +28,7 @@ import {
 import type { LiveConnection, Profile, Snapshot, StoredObject } from '../api/types';
 import { DangerButton } from '../components/Danger';
 import { type Column, DataTable } from '../components/DataTable';
-import { FileDownload, type Wanted } from '../components/FileDownload';
+import { FileDownload } from '../components/FileDownload';
 import { FindFile } from '../components/FindFile';
 import { FolderPicker } from '../components/FolderPicker';
 import { Down, File as FileIcon, Folder as FolderIcon, Search as SearchIcon } from '../components/icons';
@@ -36,7 +36,7 @@ import { AnchorLink } from '../components/links';
 import { Actions, Empty, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
 import { bytes, exact } from '../lib/format';
-import { type Search, useDialog, useParam } from '../lib/search';
+import { type Search, useDialog, useDialogOf, useParam } from '../lib/search';
 import { anyConnection, connectionsOf } from './account/connections';
 
 const SnapshotDiff = lazy(() =>
@@ -45,6 +45,13 @@ const SnapshotDiff = lazy(() =>
 const SnapshotCalendar = lazy(() =>
   import('../components/SnapshotCalendar').then((m) => ({ default: m.SnapshotCalendar })),
 );
+
+const restoreName = (paths: string[]) => {
+  const [only] = paths;
+  if (only === undefined) return t('Restore everything');
+  if (paths.length > 1) return t('Restore {n} selected', { n: paths.length });
+  return t('Restore {name}', { name: only.slice(only.lastIndexOf('/') + 1) });
+};
 
 function RestoreDialog(props: {
   close: () => void;
@@ -98,12 +105,7 @@ function RestoreDialog(props: {
     start.mutate();
   };
   return (
-    <Modal
-      opened
-      onClose={close}
-      size="lg"
-      title={paths.length === 0 ? t('Restore everything') : t('Restore {n} selected', { n: paths.length })}
-    >
+    <Modal opened onClose={close} size="lg" title={restoreName(paths)}>
       <form onSubmit={submit}>
         <Stack gap="sm">
           <Failure error={start.error} />
@@ -140,7 +142,6 @@ function RestoreDialog(props: {
                 />
                 <Button
                   variant="default"
-                  size="sm"
                   onClick={() => setPicking(!picking)}
                   aria-expanded={picking}
                   leftSection={<FolderIcon size={14} />}
@@ -181,6 +182,23 @@ function RestoreDialog(props: {
   );
 }
 
+/** What the open dialog restores: nothing named is everything. Several paths stand on lines of their own. */
+function useRestore(): [string[] | null, (paths: string[] | null) => void] {
+  const { dialog, which = '' } = useSearch({ strict: false }) as Search;
+  const navigate = useNavigate();
+  const set = (paths: string[] | null) =>
+    navigate({
+      to: '.',
+      replace: paths === null,
+      search: ({ dialog: _, which: __, ...rest }: Search) => ({
+        ...rest,
+        ...(paths && { dialog: 'restore' }),
+        ...(paths?.length && { which: paths.join('\n') }),
+      }),
+    });
+  return [dialog === 'restore' ? which.split('\n').filter(Boolean) : null, set];
+}
+
 function Folder(props: {
   profile: Profile;
   connections: Record<string, LiveConnection>;
@@ -200,10 +218,11 @@ function Folder(props: {
     search: { snapshot: snapshot.Snapshot, ...(path ? { path } : {}) },
   });
   const [chosen, setChosen] = useState<string[]>([]);
-  const [restoring, setRestoring] = useState<string[] | null>(null);
-  const [wanted, setWanted] = useState<Wanted | null>(null);
+  const [restoring, setRestoring] = useRestore();
+  const [wanted, setWanted] = useDialogOf('download');
   const objects = useFolder({ target, vault, snapshot: snapshot.Snapshot }, here);
   const pathOf = (object: StoredObject) => `${here}/${object.name}`;
+  const file = objects.data?.find((o) => o.type === 'file' && pathOf(o) === wanted);
   const toggle = (path: string) =>
     setChosen((old) => (old.includes(path) ? old.filter((p) => p !== path) : [...old, path]));
   const columns: Column<StoredObject>[] = [
@@ -257,7 +276,7 @@ function Folder(props: {
               size="compact-xs"
               variant="subtle"
               aria-label={t('Download {name}', { name: o.name })}
-              onClick={() => setWanted({ path: pathOf(o), size: o.size })}
+              onClick={() => setWanted(pathOf(o))}
             >
               {t('Download')}
             </Button>
@@ -276,13 +295,13 @@ function Folder(props: {
   ];
   return (
     <Stack gap="sm">
-      {wanted && (
+      {file && (
         <FileDownload
           target={target}
           vault={vault}
           snapshot={snapshot.Snapshot}
-          file={wanted}
-          close={() => setWanted(null)}
+          file={{ path: wanted, size: file.size }}
+          close={() => setWanted('')}
         />
       )}
       {restoring && <RestoreDialog {...props} close={() => setRestoring(null)} paths={restoring} />}
@@ -304,8 +323,12 @@ function Folder(props: {
               {t('Choose nothing')}
             </Button>
           )}
-          <Button onClick={() => setRestoring(chosen)}>
-            {chosen.length === 0 ? t('Restore everything') : t('Restore {n} selected', { n: chosen.length })}
+          <Button onClick={() => setRestoring(chosen.length === 0 && here ? [here] : chosen)}>
+            {chosen.length === 0 && here
+              ? t('Restore this folder')
+              : chosen.length === 0
+                ? t('Restore everything')
+                : t('Restore {n} selected', { n: chosen.length })}
           </Button>
         </Group>
       </Group>
@@ -362,7 +385,7 @@ function Snapshots({
       <Group gap="xs" align="flex-end">
         <Select
           label={t('Snapshot')}
-          w={440}
+          w={400}
           maw="100%"
           searchable
           value={chosen.Snapshot}
@@ -375,7 +398,7 @@ function Snapshots({
         {compare && (
           <Select
             label={t('Compared with')}
-            w={260}
+            w={200}
             searchable
             value={compare}
             data={others.map((s) => ({ value: s.Snapshot, label: exact(s.CreateTime) }))}
@@ -396,7 +419,6 @@ function Snapshots({
         )}
         <Button
           variant="default"
-          size="sm"
           onClick={() => setView(calendar ? null : 'calendar')}
           aria-expanded={calendar}
           rightSection={<Down size={14} />}
@@ -405,19 +427,13 @@ function Snapshots({
         </Button>
         <Button
           variant="default"
-          size="sm"
           disabled={older.length === 0}
           onClick={() => setCompare(compare ? null : (older[0]?.Snapshot ?? null))}
           aria-pressed={compare !== ''}
         >
           {compare ? t('Back to the files') : t('What changed')}
         </Button>
-        <Button
-          variant="default"
-          size="sm"
-          leftSection={<SearchIcon size={14} />}
-          onClick={() => setFinding(true)}
-        >
+        <Button variant="default" leftSection={<SearchIcon size={14} />} onClick={() => setFinding(true)}>
           {t('Find a file')}
         </Button>
       </Group>
@@ -482,6 +498,8 @@ export function Browse() {
         (isAdmin() || !p?.Policy?.PreventDeleteSingleSnapshots) && (
           <DangerButton
             label={t('Delete snapshot')}
+            dialog="delete"
+            button={{ variant: 'light', size: 'xs' }}
             title={t('Delete snapshot')}
             text={t('The backup of {time} is deleted from the vault. This can not be undone.', {
               time: exact(chosen.CreateTime),
@@ -493,8 +511,8 @@ export function Browse() {
                 SnapshotID: chosen.Snapshot,
               });
               await client.invalidateQueries({ queryKey: ['snapshots', vault] });
-              navigate({ to: '/jobs' });
             }}
+            leave={() => navigate({ to: '/jobs' })}
           />
         )
       }

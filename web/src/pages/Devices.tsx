@@ -30,9 +30,9 @@ import { DangerButton } from '../components/Danger';
 import { type Column, DataTable } from '../components/DataTable';
 import { Dots, Plus } from '../components/icons';
 import { ButtonLink } from '../components/links';
-import { Actions, Failure, Loaded, Page, Time } from '../components/parts';
+import { Actions, Command, Failure, Loaded, Page, Time } from '../components/parts';
 import { t } from '../i18n';
-import { useParam } from '../lib/search';
+import { useDialogOf, useParam } from '../lib/search';
 import { Updates } from './Updates';
 
 const system = (c: Pick<LiveConnection, 'ReportedPlatform' | 'ReportedPlatformVersion'>) =>
@@ -217,7 +217,7 @@ function Register({ device, close }: { device: LobbyDevice; close: () => void })
 function Lobby() {
   const lobby = useQuery(lobbyQuery());
   const client = useQueryClient();
-  const [chosen, setChosen] = useState<LobbyDevice | null>(null);
+  const [wanted, setWanted] = useDialogOf('register');
   const columns: Column<LobbyDevice>[] = [
     { key: 'name', label: t('Device'), width: 200, value: (d) => d.FriendlyName },
     { key: 'system', label: t('System'), width: 200, value: system },
@@ -239,11 +239,13 @@ function Lobby() {
       value: () => '',
       cell: (d) => (
         <Group gap={4} justify="flex-end" wrap="nowrap">
-          <Button size="compact-sm" variant="light" onClick={() => setChosen(d)}>
+          <Button size="compact-sm" variant="light" onClick={() => setWanted(d.DeviceID)}>
             {t('Register')}
           </Button>
           <DangerButton
             label={t('Send away')}
+            dialog="send-away"
+            which={d.DeviceID}
             title={t('Send away')}
             text={t("'{name}' is disconnected. It may come back.", { name: d.FriendlyName })}
             run={async () => {
@@ -255,9 +257,10 @@ function Lobby() {
       ),
     },
   ];
+  const chosen = Object.values(lobby.data ?? {}).find((d) => d.DeviceID === wanted);
   return (
     <>
-      {chosen && <Register device={chosen} close={() => setChosen(null)} />}
+      {chosen && <Register device={chosen} close={() => setWanted('')} />}
       <Loaded query={lobby}>
         {(data) => (
           <DataTable
@@ -269,7 +272,7 @@ function Lobby() {
             empty={
               <Stack gap={4} align="center">
                 <Text size="sm">{t('Nobody waits. A machine waits here after this command:')}</Text>
-                <code>{`curl -fsSL ${location.origin}/install.sh | sudo sh -s -- --lobby`}</code>
+                <Command>{`curl -fsSL ${location.origin}/install.sh | sudo sh -s -- --lobby`}</Command>
               </Stack>
             }
           />

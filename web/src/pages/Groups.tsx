@@ -126,6 +126,7 @@ export function Groups() {
       cell: ([id, g]) => (
         <EntryActions
           change={() => setDialog(id)}
+          which={id}
           title={t('Delete group')}
           text={t("The accounts of '{name}' stay, without a group.", { name: g.Name })}
           run={async () => {

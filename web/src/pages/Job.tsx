@@ -152,6 +152,7 @@ export function JobPage() {
                 {isAdmin() && (
                   <DangerButton
                     label={t('Abandon')}
+                    dialog="abandon"
                     button={{ variant: 'default', size: 'xs', color: 'gray' }}
                     title={t('Abandon the job')}
                     text={t('Only the record ends. Use it where the device will never report again.')}
@@ -187,9 +188,13 @@ export function JobPage() {
               <Time unix={job.StartTime} />
             </Fact>
             <Fact label={t('Took')}>{duration((job.EndTime || Date.now() / 1000) - job.StartTime)}</Fact>
-            <Fact label={t('Files')}>{count(job.TotalFiles)}</Fact>
+            <Fact label={t('Files')}>
+              {count(isRunning(job) ? (job.Progress?.ItemsDone ?? 0) : job.TotalFiles)}
+            </Fact>
             <Fact label={t('Folders')}>{count(job.TotalDirectories)}</Fact>
-            <Fact label={t('Size')}>{bytes(job.TotalSize)}</Fact>
+            <Fact label={t('Size')}>
+              {bytes(isRunning(job) ? (job.Progress?.BytesDone ?? 0) : job.TotalSize)}
+            </Fact>
             <Fact label={t('Uploaded')}>{bytes(job.UploadSize)}</Fact>
             <Fact label={t('Downloaded')}>{bytes(job.DownloadSize)}</Fact>
             <Fact label={t('Vault size')}>{bytes(job.DestinationSizeEnd?.Size ?? 0)}</Fact>

@@ -143,6 +143,8 @@ function Keys({ security }: { security: Security }) {
           </div>
           <DangerButton
             label={t('Remove')}
+            dialog="remove"
+            which={key.ID}
             title={t('Remove the security key')}
             text={t('It can not be used to sign in any more.')}
             run={async () => {

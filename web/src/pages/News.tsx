@@ -114,6 +114,8 @@ export function News() {
                     {admin && (
                       <DangerButton
                         label={t('Take back')}
+                        dialog="take-back"
+                        which={id}
                         title={t('Take back')}
                         text={t('Nobody sees the message any more.')}
                         run={async () => {

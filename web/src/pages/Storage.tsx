@@ -25,7 +25,7 @@ import { Dots, Plus } from '../components/icons';
 import { Actions, Command, Failure, Loaded, Page, Tag, Time } from '../components/parts';
 import { t } from '../i18n';
 import { bytes, newId } from '../lib/format';
-import { useParam, useTabInSight } from '../lib/search';
+import { useDialogOf, useParam, useTabInSight } from '../lib/search';
 import { BucketRules } from './storage/BucketRules';
 import { Quotas } from './storage/Quotas';
 
@@ -58,7 +58,7 @@ function Buckets() {
   const profiles = useProfiles();
   const client = useQueryClient();
   const [dialog, setDialog] = useParam('dialog', { keep: true });
-  const [doomed, setDoomed] = useState('');
+  const [doomed, setDoomed] = useDialogOf('delete-bucket');
   const refresh = () => client.invalidateQueries({ queryKey: ['buckets'] });
   const add = useMutation({
     mutationFn: () => call<NewBucket>('/api/v1/admin/storage/register-bucket'),
@@ -160,7 +160,7 @@ function Buckets() {
   return (
     <Stack gap="md">
       <Space />
-      {doomed && (
+      {buckets.data?.[doomed] && (
         <DangerDialog
           opened
           close={() => setDoomed('')}
@@ -388,6 +388,7 @@ function Templates() {
       cell: (x) => (
         <EntryActions
           change={() => setDialog(x.ID)}
+          which={x.ID}
           title={t('Delete storage template')}
           text={t('Vaults made from it stay as they are.')}
           run={() => store(list.filter((other) => other.ID !== x.ID))}

@@ -14,7 +14,7 @@ import { AnchorLink, ButtonLink } from '../../components/links';
 import { Actions, Command, CopyIcon, Failure, Loaded, Page, Tag } from '../../components/parts';
 import { t } from '../../i18n';
 import { newPassword } from '../../lib/format';
-import { useParam } from '../../lib/search';
+import { useDialog, useParam, useTabInSight } from '../../lib/search';
 import { Devices, Items, Vaults } from './Tabs';
 
 const AccountCharts = lazy(() => import('./Charts').then((m) => ({ default: m.AccountCharts })));
@@ -94,12 +94,11 @@ function ResetPassword({ profile, close }: { profile: Profile; close: () => void
   );
 }
 
-type Dialog = 'password' | 'delete' | null;
-
 /** What an administrator does to an account as a whole. */
 function Deeds({ profile }: { profile: Profile }) {
   const { Username: username } = profile;
-  const [dialog, setDialog] = useState<Dialog>(null);
+  const [resetting, setResetting] = useDialog('password');
+  const [deleting, setDeleting] = useDialog('delete');
   const navigate = useNavigate();
   const client = useQueryClient();
   const edit = useEditProfile(username);
@@ -132,22 +131,22 @@ function Deeds({ profile }: { profile: Profile }) {
           >
             {profile.IsSuspended ? t('Lift the suspension') : t('Suspend')}
           </Menu.Item>
-          <Menu.Item onClick={() => setDialog('password')}>{t('Reset password')}</Menu.Item>
+          <Menu.Item onClick={() => setResetting(true)}>{t('Reset password')}</Menu.Item>
           <Menu.Item onClick={() => become.mutate()}>{t('See it as the user does')}</Menu.Item>
           <Menu.Item onClick={() => navigate({ to: '/audit', search: { show: 'account', which: username } })}>
             {t('Changes of this account')}
           </Menu.Item>
           <Menu.Divider />
-          <Menu.Item color="red" onClick={() => setDialog('delete')}>
+          <Menu.Item color="red" onClick={() => setDeleting(true)}>
             {t('Delete account')}
           </Menu.Item>
         </Menu.Dropdown>
       </Menu>
       <Failure error={edit.error ?? become.error} />
-      {dialog === 'password' && <ResetPassword profile={profile} close={() => setDialog(null)} />}
+      {resetting && <ResetPassword profile={profile} close={() => setResetting(false)} />}
       <DangerDialog
-        opened={dialog === 'delete'}
-        close={() => setDialog(null)}
+        opened={deleting}
+        close={() => setDeleting(false)}
         title={t('Delete account')}
         text={t(
           'The account, its job history and the keys of its vaults are deleted: what is stored can never be read again. This can not be undone.',
@@ -158,8 +157,8 @@ function Deeds({ profile }: { profile: Profile }) {
           await call('/api/v1/admin/delete-user', { TargetUser: username });
           client.removeQueries({ queryKey: ['profile', username] });
           await client.invalidateQueries({ queryKey: ['profiles'] });
-          navigate({ to: '/accounts' });
         }}
+        leave={() => navigate({ to: '/accounts' })}
       />
     </>
   );
@@ -177,6 +176,7 @@ function NextSteps({ profile }: { profile: Profile }) {
     </li>
   );
   const params = { username };
+  const [first] = Object.keys(profile.Sources ?? {});
   return (
     <ol className="steps" aria-label={t('Next steps')}>
       {step(
@@ -208,7 +208,19 @@ function NextSteps({ profile }: { profile: Profile }) {
           </Link>
         ),
       )}
-      {step(scheduled, t('Give it a schedule'), null)}
+      {step(
+        scheduled,
+        t('Give it a schedule'),
+        first && (
+          <Link
+            to="/accounts/$username/items/$item"
+            params={{ ...params, item: first }}
+            search={{ step: '2' }}
+          >
+            {t('Add schedule')}
+          </Link>
+        ),
+      )}
     </ol>
   );
 }
@@ -229,6 +241,7 @@ export function AccountBody({ username }: { username: string }) {
     ['profile', t('Document')],
   ];
   const tab = tabs.some(([key]) => key === wanted) ? wanted : 'items';
+  useTabInSight(tab);
   const edit = useEditProfile(username);
   return (
     <Loaded query={profile}>

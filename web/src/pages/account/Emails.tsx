@@ -9,6 +9,7 @@ import { SaveBar, useDraft } from '../../components/Fields';
 import { Close } from '../../components/icons';
 import { Empty, Fact, Loaded } from '../../components/parts';
 import { t } from '../../i18n';
+import { useDialogOf } from '../../lib/search';
 
 type Part = Pick<Profile, 'Emails' | 'SendEmailReports' | 'OverrideEmailSettings'>;
 
@@ -66,7 +67,9 @@ export function Emails({ profile }: { profile: Profile }) {
   const { draft, setDraft, changed, discard, settled } = useDraft(stored);
   const [address, setAddress] = useState('');
   const admin = isAdmin();
-  const [shown, setShown] = useState<{ email: string; report: EmailReport } | null>(null);
+  // Of which address, and the how many-th report of it.
+  const [shown, setShown] = useDialogOf('preview');
+  const [, seen = '', at = ''] = /^(.*)\/(\d+)$/.exec(shown) ?? [];
   const locked = !admin && profile.Policy?.PreventChangeEmailSettings;
   const own = draft.OverrideEmailSettings;
   const setOwn = (email: string, reports: EmailReport[] | null) => {
@@ -83,6 +86,8 @@ export function Emails({ profile }: { profile: Profile }) {
     setAddress('');
   };
   const standard = profile.Policy?.DefaultEmailReports;
+  const usual = standard?.ShouldOverrideDefaultReports ? standard.Reports : undefined;
+  const previewed = own[seen] ? own[seen].Reports?.[Number(at)] : (usual?.[0] ?? newReport());
   return (
     <Stack gap="md" maw={900}>
       <Switch
@@ -91,6 +96,11 @@ export function Emails({ profile }: { profile: Profile }) {
         checked={draft.SendEmailReports}
         onChange={(e) => setDraft({ ...draft, SendEmailReports: e.currentTarget.checked })}
       />
+      {!draft.SendEmailReports && (
+        <Text size="sm" c="dimmed">
+          {t('Nobody is told by e-mail when backups of this account fail.')}
+        </Text>
+      )}
       {draft.SendEmailReports && (
         <>
           <form onSubmit={add}>
@@ -153,7 +163,7 @@ export function Emails({ profile }: { profile: Profile }) {
                   <EmailReports
                     value={own[email].Reports ?? []}
                     set={(next) => setOwn(email, next)}
-                    preview={admin ? (report) => setShown({ email, report }) : undefined}
+                    preview={admin ? (index) => setShown(`${email}/${index}`) : undefined}
                   />
                 ) : (
                   admin && (
@@ -161,13 +171,7 @@ export function Emails({ profile }: { profile: Profile }) {
                       variant="default"
                       size="compact-sm"
                       w="fit-content"
-                      onClick={() =>
-                        setShown({
-                          email,
-                          report:
-                            (standard?.ShouldOverrideDefaultReports && standard.Reports?.[0]) || newReport(),
-                        })
-                      }
+                      onClick={() => setShown(`${email}/0`)}
                     >
                       {t('Preview')}
                     </Button>
@@ -178,7 +182,9 @@ export function Emails({ profile }: { profile: Profile }) {
           ))}
         </>
       )}
-      {shown && <Preview {...shown} user={profile.Username} close={() => setShown(null)} />}
+      {previewed && draft.Emails.includes(seen) && (
+        <Preview email={seen} report={previewed} user={profile.Username} close={() => setShown('')} />
+      )}
       <SaveBar
         changed={changed}
         busy={edit.isPending}

@@ -155,6 +155,7 @@ export function AccountSettings({ profile }: { profile: Profile }) {
               <Group>
                 <DangerButton
                   label={t('Take one-time codes away')}
+                  dialog="codes"
                   title={t('Take one-time codes away')}
                   text={t('For somebody who has lost the authenticator: the password alone is enough again.')}
                   button={{ variant: 'light' }}

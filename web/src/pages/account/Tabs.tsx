@@ -2,7 +2,6 @@
 import { ActionIcon, Button, Group, Menu, Modal, Stack, Text } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
-import { useState } from 'react';
 import { call } from '../../api/client';
 import { base, isAdmin, useEditProfile } from '../../api/queries';
 import type { Item, Profile, Vault } from '../../api/types';
@@ -15,6 +14,7 @@ import { t } from '../../i18n';
 import { bytes } from '../../lib/format';
 import { engineName, valuesOf } from '../../lib/items';
 import { retentionText, ruleText } from '../../lib/schedule';
+import { useDialog, useDialogOf } from '../../lib/search';
 import { vaultKind, vaultPlace } from '../../lib/vaults';
 import { BackUp } from './BackUp';
 import { anyConnection, type Connections, connectionsOf } from './connections';
@@ -39,7 +39,7 @@ export function Items({ profile, connections }: Props) {
   const { Username: username, Policy: policy } = profile;
   const edit = useEditProfile(username);
   const navigate = useNavigate();
-  const [removing, setRemoving] = useState<string | null>(null);
+  const [removing, setRemoving] = useDialogOf('delete-item');
   const rulesOf = (id: string) => Object.values(profile.BackupRules).filter((r) => r.Source === id);
   const admin = isAdmin();
   /** Where an item's backups lie, as far as its rules tell. */
@@ -152,7 +152,7 @@ export function Items({ profile, connections }: Props) {
       {t('Add Protected Item')}
     </Button>
   );
-  const name = (removing && profile.Sources[removing]?.Description) || '';
+  const name = profile.Sources[removing]?.Description || '';
   return (
     <>
       <DataTable
@@ -169,14 +169,14 @@ export function Items({ profile, connections }: Props) {
         }
       />
       <DangerDialog
-        opened={removing !== null}
-        close={() => setRemoving(null)}
+        opened={profile.Sources[removing] !== undefined}
+        close={() => setRemoving('')}
         title={t('Delete Protected Item')}
         text={t("'{name}' and its rules are deleted. Its backups stay until retention takes them.", { name })}
         action={t('Delete')}
         run={() =>
           edit.mutateAsync((p) => {
-            delete p.Sources[removing ?? ''];
+            delete p.Sources[removing];
             for (const [key, rule] of Object.entries(p.BackupRules)) {
               if (rule.Source === removing) delete p.BackupRules[key];
             }
@@ -193,7 +193,7 @@ export function Vaults({ profile, connections }: Props) {
   const { Username: username, Policy: policy } = profile;
   const navigate = useNavigate();
   const edit = useEditProfile(username);
-  const [removing, setRemoving] = useState<string | null>(null);
+  const [removing, setRemoving] = useDialogOf('delete-vault');
   const target = anyConnection(connections, username);
   const run = useMutation({
     mutationFn: ({ what, vault }: { what: string; vault: string }) =>
@@ -306,7 +306,7 @@ export function Vaults({ profile, connections }: Props) {
       ),
     },
   ];
-  const name = (removing && profile.Destinations[removing]?.Description) || removing || '';
+  const name = profile.Destinations[removing]?.Description || removing;
   return (
     <>
       <Failure error={run.error} />
@@ -329,8 +329,8 @@ export function Vaults({ profile, connections }: Props) {
         empty={t('No Storage Vaults yet. They say where backups go.')}
       />
       <DangerDialog
-        opened={removing !== null}
-        close={() => setRemoving(null)}
+        opened={profile.Destinations[removing] !== undefined}
+        close={() => setRemoving('')}
         title={t('Delete Storage Vault')}
         text={t(
           'The vault leaves the account with its key: what is stored there can never be read again. The data itself stays in its place.',
@@ -339,12 +339,11 @@ export function Vaults({ profile, connections }: Props) {
         action={t('Delete')}
         run={() =>
           edit.mutateAsync((p) => {
-            delete p.Destinations[removing ?? ''];
+            delete p.Destinations[removing];
             for (const [key, rule] of Object.entries(p.BackupRules)) {
               if (rule.Destination === removing) delete p.BackupRules[key];
             }
-            for (const item of Object.values(p.Sources))
-              delete item.OverrideDestinationRetention?.[removing ?? ''];
+            for (const item of Object.values(p.Sources)) delete item.OverrideDestinationRetention?.[removing];
           })
         }
       />
@@ -357,8 +356,8 @@ type Device = Profile['Devices'][string];
 export function Devices({ profile, connections }: Props) {
   const { Username: username } = profile;
   const client = useQueryClient();
-  const [revoking, setRevoking] = useState<string | null>(null);
-  const [command, setCommand] = useState(false);
+  const [revoking, setRevoking] = useDialogOf('revoke');
+  const [command, setCommand] = useDialog('add-device');
   const edit = useEditProfile(username);
   const admin = isAdmin();
   const drop = useMutation({
@@ -432,7 +431,7 @@ export function Devices({ profile, connections }: Props) {
       },
     },
   ];
-  const name = (revoking && profile.Devices[revoking]?.FriendlyName) || revoking || '';
+  const name = profile.Devices[revoking]?.FriendlyName || revoking;
   return (
     <>
       <Failure error={drop.error} />
@@ -462,8 +461,8 @@ export function Devices({ profile, connections }: Props) {
         </Stack>
       </Modal>
       <DangerDialog
-        opened={revoking !== null}
-        close={() => setRevoking(null)}
+        opened={profile.Devices[revoking] !== undefined}
+        close={() => setRevoking('')}
         title={t('Revoke device')}
         text={t(
           'The device is logged out; its Protected Items and their rules are deleted. Its backups stay until retention takes them.',
@@ -472,12 +471,12 @@ export function Devices({ profile, connections }: Props) {
         action={t('Revoke')}
         run={async () => {
           if (admin) {
-            await call('/api/v1/admin/revoke-device', { TargetUser: username, TargetDevice: revoking ?? '' });
+            await call('/api/v1/admin/revoke-device', { TargetUser: username, TargetDevice: revoking });
             await client.invalidateQueries({ queryKey: ['profile', username] });
             return;
           }
           await edit.mutateAsync((p) => {
-            delete p.Devices[revoking ?? ''];
+            delete p.Devices[revoking];
             for (const [id, item] of Object.entries(p.Sources)) {
               if (item.OwnerDevice !== revoking) continue;
               delete p.Sources[id];

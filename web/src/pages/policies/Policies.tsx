@@ -75,6 +75,8 @@ export function Policies() {
       cell: ([id, p]) => (
         <DangerButton
           label={t('Delete')}
+          dialog="delete"
+          which={id}
           title={t('Delete policy')}
           text={plural(
             users.get(id) ?? 0,

@@ -90,6 +90,9 @@ function factors(a: Admin): string {
   return ways.filter(Boolean).join(', ');
 }
 
+/** Names are their own in each tenant. */
+const idOf = (a: Admin) => `${a.OrganizationID}/${a.Username}`;
+
 export function Admins() {
   const admins = useQuery(adminsQuery());
   const tenants = useQuery(tenantsQuery());
@@ -142,6 +145,8 @@ export function Admins() {
         a.Username !== own && (
           <DangerButton
             label={t('Delete')}
+            dialog="delete"
+            which={idOf(a)}
             title={t('Delete administrator')}
             text={t('The person can not sign in any more. What the person made stays.')}
             word={a.Username}
@@ -170,7 +175,7 @@ export function Admins() {
             label={t('administrators')}
             rows={data}
             columns={columns}
-            id={(a) => `${a.OrganizationID}/${a.Username}`}
+            id={idOf}
             open={(a) => history.push(`/admins/${encodeURIComponent(a.Username)}`)}
             empty={t('No administrators.')}
           />

@@ -218,6 +218,7 @@ function Power() {
       <Group gap="xs">
         <DangerButton
           label={t('Restart the server')}
+          dialog="restart"
           title={t('Restart the server')}
           text={t('The console is away for a moment.')}
           button={{ variant: 'light', size: 'xs' }}
@@ -225,6 +226,7 @@ function Power() {
         />
         <DangerButton
           label={t('Stop the server')}
+          dialog="stop"
           title={t('Stop the server')}
           text={t('Somebody has to start it again on its machine.')}
           word={location.hostname}
@@ -411,11 +413,6 @@ export function Settings() {
   const tab = tabs.some(([key]) => key === wanted) ? wanted : 'general';
   return (
     <Page title={t('Settings')}>
-      {!['login', 'mail', 'webhooks'].includes(tab) && (
-        <Text size="sm" c="dimmed">
-          {t('The server starts anew when these are saved; devices connect again by themselves.')}
-        </Text>
-      )}
       <Tabs value={tab} onChange={(next) => next && navigate({ to: '.', search: { tab: next } })}>
         <Tabs.List className="tabs" mb="md">
           {tabs.map(([key, label]) => (
@@ -430,7 +427,12 @@ export function Settings() {
             {key === tab && key === 'mail' && <MailSettings />}
             {key === tab && key === 'webhooks' && <Webhooks />}
             {key === tab && !['login', 'mail', 'webhooks'].includes(key) && (
-              <Loaded query={config}>{(data) => <Forms config={data} tab={tab} />}</Loaded>
+              <>
+                <Text size="sm" c="dimmed" mb="md">
+                  {t('The server starts anew when these are saved; devices connect again by themselves.')}
+                </Text>
+                <Loaded query={config}>{(data) => <Forms config={data} tab={tab} />}</Loaded>
+              </>
             )}
           </Tabs.Panel>
         ))}

@@ -113,6 +113,8 @@ export function Tenants() {
       cell: ([id, o]) => (
         <DangerButton
           label={t('Delete')}
+          dialog="delete"
+          which={id}
           title={t('Delete tenant')}
           text={t(
             'The tenant is deleted with all its accounts, their jobs and the keys of their vaults. This can not be undone.',

@@ -97,7 +97,14 @@ export function Quotas() {
       value: ([, q]) => q.LimitBytes,
       cell: ([, q]) => bytes(q.LimitBytes),
     },
-    { key: 'use', label: t('Used'), width: 210, value: () => '', cell: ([id]) => <Use id={id} /> },
+    {
+      key: 'use',
+      label: t('Used'),
+      width: 210,
+      live: true,
+      value: () => '',
+      cell: ([id]) => <Use id={id} />,
+    },
     {
       key: 'users',
       label: t('Used by'),
@@ -120,6 +127,7 @@ export function Quotas() {
       cell: ([id]) => (
         <EntryActions
           change={() => setDialog(id)}
+          which={id}
           title={t('Delete shared quota')}
           text={t('The vaults under it have no limit of it any more.')}
           run={async () => {
