@@ -69,6 +69,7 @@ function Plot({
   places,
   top,
   format,
+  exact = format,
   column,
   children,
 }: {
@@ -76,6 +77,8 @@ function Plot({
   places: Place[];
   top: number;
   format: Format;
+  /** How a column says what it holds. */
+  exact?: Format;
   /** What is drawn inside of a column. */
   column?: (place: Place) => ReactNode;
   /** What is drawn behind the columns. */
@@ -106,7 +109,7 @@ function Plot({
         {children}
         <div className="columns" ref={box}>
           {places.map((place, i) => {
-            const words = place.parts.filter((p) => p.value > 0).map((p) => `${p.name}: ${format(p.value)}`);
+            const words = place.parts.filter((p) => p.value > 0).map((p) => `${p.name}: ${exact(p.value)}`);
             const told = [place.name, ...(words.length > 0 ? words : [t('nothing')])];
             const common = {
               tabIndex: i === at ? 0 : -1,
@@ -193,12 +196,14 @@ export function Line({
   label,
   places,
   format,
+  exact,
   scale = 10,
   note,
 }: {
   label: string;
   places: Place[];
   format: Format;
+  exact?: Format;
   scale?: number;
   note?: ReactNode;
 }) {
@@ -208,7 +213,14 @@ export function Line({
   const line = values.map((value, at) => `${x(at)},${100 - (100 * value) / top}`).join(' ');
   return (
     <div>
-      <Plot label={label} places={places} top={top} format={format} column={() => <span className="rule" />}>
+      <Plot
+        label={label}
+        places={places}
+        top={top}
+        format={format}
+        exact={exact}
+        column={() => <span className="rule" />}
+      >
         <svg viewBox="0 0 100 100" preserveAspectRatio="none" className="growth" aria-hidden>
           <polygon points={`${x(0)},100 ${line} ${x(places.length - 1)},100`} />
           <polyline points={line} />

@@ -5,6 +5,9 @@ const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
 export const count = (n: number) => n.toLocaleString(language());
 
+/** A size to the last byte. */
+export const exactBytes = (n: number) => (n < 1024 ? bytes(n) : `${bytes(n)} (${count(n)} B)`);
+
 export function bytes(n: number): string {
   let value = Math.max(0, n);
   let unit = 0;

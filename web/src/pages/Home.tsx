@@ -36,6 +36,7 @@ import {
 import { NewsText } from './NewsText';
 
 const Dashboard = lazy(() => import('./Dashboard').then((m) => ({ default: m.Dashboard })));
+const Spans = lazy(() => import('./Dashboard').then((m) => ({ default: m.Spans })));
 /** Accounts that the home page names. */
 const MOST_TOLD = 8;
 
@@ -143,7 +144,16 @@ function AdminHome() {
   }, [accounts]);
   const stored = useMemo(() => accounts.reduce((sum, p) => sum + storedBy(p), 0), [accounts]);
   return (
-    <Page title={t('Home')}>
+    <Page
+      title={t('Home')}
+      aside={
+        accounts.length > 0 && (
+          <Suspense>
+            <Spans />
+          </Suspense>
+        )
+      }
+    >
       {profiles.data && accounts.length === 0 && (
         <Alert variant="light" title={t('Welcome. Four steps to the first backup')}>
           <Stack gap={8}>

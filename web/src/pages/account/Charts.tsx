@@ -7,7 +7,7 @@ import { Line, type Place, StackedBars } from '../../components/charts';
 import { Section } from '../../components/parts';
 import { language, t } from '../../i18n';
 import { lastDays } from '../../lib/activity';
-import { bytes, count, statusName, statusTone } from '../../lib/format';
+import { bytes, count, exactBytes, statusName, statusTone } from '../../lib/format';
 
 const DAYS = 30;
 const BACKUP = 4001;
@@ -68,7 +68,7 @@ export function AccountCharts({ username, jobs }: { username: string; jobs: Job[
       )}
       {holds && (
         <Section title={t('In the vaults')}>
-          <Line label={t('In the vaults')} places={sizes} format={bytes} scale={1024} />
+          <Line label={t('In the vaults')} places={sizes} format={bytes} exact={exactBytes} scale={1024} />
         </Section>
       )}
     </SimpleGrid>
