@@ -1,5 +1,5 @@
 // What changed between two snapshots, by the account's device: one folder after the other, until enough was found.
-import { Alert, Button, Group, Select, Stack, Text } from '@mantine/core';
+import { Alert, Button, Group, Stack, Text } from '@mantine/core';
 import { useQueryClient } from '@tanstack/react-query';
 import { Link, useParams } from '@tanstack/react-router';
 import { useEffect, useRef, useState } from 'react';
@@ -10,6 +10,7 @@ import { type Change, compareFolder, growthOf, type Kind, type Pair } from '../l
 import { bytes, count, exact, type Tone } from '../lib/format';
 import { useParam } from '../lib/search';
 import { type Column, DataTable } from './DataTable';
+import { Filter } from './Filters';
 import { Failure, Tag, Time } from './parts';
 
 /** Folders that are compared until somebody wants more, and changes that are kept. */
@@ -94,7 +95,7 @@ export function SnapshotDiff({
     {
       key: 'name',
       label: t('Name'),
-      width: 240,
+      width: 210,
       value: (c) => nameOf(c.path),
       cell: (c) => {
         const object = c.after ?? c.before;
@@ -115,21 +116,21 @@ export function SnapshotDiff({
     {
       key: 'path',
       label: t('Folder'),
-      width: 300,
+      width: 260,
       value: (c) => folderOf(c.path),
       cell: (c) => <span title={folderOf(c.path)}>{folderOf(c.path)}</span>,
     },
     {
       key: 'kind',
       label: t('What'),
-      width: 110,
+      width: 100,
       value: (c) => kindName(c.kind),
       cell: (c) => <Tag tone={TONES[c.kind]}>{kindName(c.kind)}</Tag>,
     },
     {
       key: 'before',
       label: t('Size before'),
-      width: 110,
+      width: 105,
       right: true,
       descending: true,
       value: (c) => (c.before?.type === 'file' ? c.before.size : ''),
@@ -138,7 +139,7 @@ export function SnapshotDiff({
     {
       key: 'after',
       label: t('Size after'),
-      width: 110,
+      width: 100,
       right: true,
       descending: true,
       value: (c) => (c.after?.type === 'file' ? c.after.size : ''),
@@ -156,7 +157,7 @@ export function SnapshotDiff({
     {
       key: 'time',
       label: t('Changed'),
-      width: 140,
+      width: 130,
       descending: true,
       value: (c) => (c.after ?? c.before)?.mtime ?? 0,
       cell: (c) => <Time unix={(c.after ?? c.before)?.mtime ?? 0} />,
@@ -200,16 +201,11 @@ export function SnapshotDiff({
         columns={columns}
         id={(c) => `${c.kind} ${c.path}`}
         aside={
-          <Select
-            size="xs"
-            w={150}
-            aria-label={t('What')}
+          <Filter
+            label={t('What')}
             value={show}
-            onChange={setShow}
-            data={[
-              { value: '', label: t('All changes') },
-              ...KINDS.map((value) => ({ value, label: kindName(value) })),
-            ]}
+            set={setShow}
+            options={[['', t('All changes')], ...KINDS.map((kind): [Kind, string] => [kind, kindName(kind)])]}
           />
         }
         empty={

@@ -1,17 +1,17 @@
-import { Button, Collapse, Group, Select } from '@mantine/core';
+import { Button, Collapse, Group } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useNavigate, useSearch } from '@tanstack/react-router';
 import { useMemo, useState } from 'react';
 import { isAdmin, isRunning, searchJobs, useJobs } from '../api/queries';
 import type { Job, SearchClause } from '../api/types';
-import { Close } from '../components/icons';
+import { Chosen, DaysFilter, Filter } from '../components/Filters';
 import { JobTable } from '../components/JobTable';
 import { Loaded, Page } from '../components/parts';
 import { SearchBuilder } from '../components/SearchBuilder';
 import { t } from '../i18n';
 import { clauseOf, clauseText, group, newClause, rule } from '../lib/clauses';
 import { exact } from '../lib/format';
-import { type Search, useParam } from '../lib/search';
+import { type Search, useDialog, useParam } from '../lib/search';
 
 const SHOWN: Record<string, (job: Job) => boolean> = {
   running: isRunning,
@@ -36,7 +36,7 @@ export function Jobs() {
   const [start, end] = between;
   const own = path ? clauseOf(path) : null;
   const [draft, setDraft] = useState<SearchClause>(() => own ?? group('and', [newClause()]));
-  const [building, setBuilding] = useState(own !== null);
+  const [building, setBuilding] = useDialog('search');
   const span = isAdmin() ? days || '3' : days || '365';
   // The list of the last days is live; anything else is a search of its own.
   const searched = own !== null || item !== '' || limited || (isAdmin() && span !== '3');
@@ -62,7 +62,7 @@ export function Jobs() {
       title={t('Job history')}
       aside={
         <Button
-          variant={building ? 'light' : 'default'}
+          variant={building || own ? 'light' : 'default'}
           onClick={() => setBuilding(!building)}
           aria-expanded={building}
         >
@@ -99,26 +99,23 @@ export function Jobs() {
             )}
             aside={
               <>
-                <Select
-                  size="xs"
-                  w={140}
-                  aria-label={t('Status')}
+                <Filter
+                  label={t('Status')}
+                  width={140}
                   value={show}
-                  onChange={setShow}
-                  data={[
-                    { value: '', label: t('All') },
-                    { value: 'running', label: t('Running') },
-                    { value: 'success', label: t('Success') },
-                    { value: 'warning', label: t('Warning') },
-                    { value: 'failed', label: t('Failed') },
+                  set={setShow}
+                  options={[
+                    ['', t('All')],
+                    ['running', t('Running')],
+                    ['success', t('Success')],
+                    ['warning', t('Warning')],
+                    ['failed', t('Failed')],
                   ]}
                 />
                 {limited ? (
-                  <Button
-                    variant="light"
-                    rightSection={<Close size={14} />}
-                    aria-label={t('Show other times, too')}
-                    onClick={() =>
+                  <Chosen
+                    more={t('Show other times, too')}
+                    drop={() =>
                       navigate({
                         to: '.',
                         search: ({ from: _, to: __, ...rest }: Search) => rest,
@@ -126,26 +123,14 @@ export function Jobs() {
                     }
                   >
                     {t('{from} to {to}', { from: exact(start), to: exact(end) })}
-                  </Button>
+                  </Chosen>
                 ) : (
-                  <Select
-                    size="xs"
-                    w={150}
-                    aria-label={t('Time')}
-                    value={span}
-                    onChange={setDays}
-                    data={SPANS.map((value) => ({ value, label: t('Last {n} days', { n: value }) }))}
-                  />
+                  <DaysFilter days={SPANS} value={span} set={setDays} />
                 )}
                 {item && (
-                  <Button
-                    variant="light"
-                    rightSection={<Close size={14} />}
-                    aria-label={t('Show jobs of other items, too')}
-                    onClick={() => setItem(null)}
-                  >
+                  <Chosen more={t('Show jobs of other items, too')} drop={() => setItem(null)}>
                     {t('One Protected Item')}
-                  </Button>
+                  </Chosen>
                 )}
               </>
             }

@@ -1,12 +1,13 @@
 // Who changed what, when, from where, with what it was and became: what the server noted, newest first.
-import { Button, Group, Modal, Select, Stack, Table, Text, TextInput } from '@mantine/core';
+import { Button, Group, Modal, Stack, Table, Text, TextInput } from '@mantine/core';
 import { useDebouncedValue } from '@mantine/hooks';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { type ReactNode, useMemo } from 'react';
 import { call } from '../../api/client';
+import { groupsQuery, policiesQuery, quotasQuery, tenantsQuery, useTopLevel } from '../../api/queries';
 import { type Column, DataTable } from '../../components/DataTable';
-import { Close } from '../../components/icons';
+import { Chosen, DaysFilter, Filter } from '../../components/Filters';
 import { Fact, Loaded, Page, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
 import { actions, type Deed, kinds, line, shown, summary, where } from '../../lib/audit';
@@ -23,11 +24,30 @@ const SPANS = ['1', '7', '30', '90'];
 
 const actionOf = (deed: Deed) => actions()[deed.Action] ?? [deed.Action, 'quiet' as const];
 
+/** What policies, tenants, groups and quotas are called now. */
+function useNames(): (deed: Deed) => string {
+  const topLevel = useTopLevel() === true;
+  const policies = useQuery(policiesQuery()).data;
+  const groups = useQuery(groupsQuery()).data;
+  const tenants = useQuery({ ...tenantsQuery(), enabled: topLevel }).data;
+  const quotas = useQuery({ ...quotasQuery(), enabled: topLevel }).data;
+  const names: Record<string, (id: string) => string | undefined> = {
+    policy: (id) => policies?.[id]?.Description,
+    group: (id) => groups?.[id]?.Name,
+    tenant: (id) => tenants?.[id]?.Name,
+    quota: (id) => quotas?.[id]?.Description,
+  };
+  // What is gone has no name any more.
+  return ({ Kind, ResourceID: id }) => names[Kind]?.(id) || id;
+}
+
 /** The touched thing, as a way to its page where it has one. */
 function Resource({ deed }: { deed: Deed }): ReactNode {
+  const nameOf = useNames();
   const id = deed.ResourceID;
   if (id === '') return '–';
   if (deed.Action === 'remove') return id;
+  const name = <span title={id}>{nameOf(deed)}</span>;
   switch (deed.Kind) {
     case 'account':
       return (
@@ -38,13 +58,13 @@ function Resource({ deed }: { deed: Deed }): ReactNode {
     case 'policy':
       return (
         <Link to="/policies/$id" params={{ id }}>
-          {id}
+          {name}
         </Link>
       );
     case 'tenant':
       return (
         <Link to="/tenants/$id" params={{ id }}>
-          {id}
+          {name}
         </Link>
       );
     case 'administrator':
@@ -54,7 +74,7 @@ function Resource({ deed }: { deed: Deed }): ReactNode {
         </Link>
       );
     default:
-      return id;
+      return name;
   }
 }
 
@@ -162,11 +182,12 @@ export function Audit() {
     placeholderData: (old) => old,
   });
   const rows = useMemo(() => deeds.data?.pages.flatMap((page) => page.Deeds) ?? [], [deeds.data]);
+  const nameOf = useNames();
   const columns: Column<Deed>[] = [
     {
       key: 'time',
       label: t('Time'),
-      width: 130,
+      width: 140,
       descending: true,
       value: (d) => d.ID,
       cell: (d) => <Time unix={d.Timestamp} />,
@@ -175,30 +196,30 @@ export function Audit() {
     {
       key: 'actor',
       label: t('Who'),
-      width: 150,
+      width: 120,
       value: (d) => d.Actor || t('The server'),
       cell: (d) => d.Actor || <Tag tone="quiet">{t('The server')}</Tag>,
     },
-    { key: 'address', label: t('From address'), width: 130, value: (d) => d.Address },
+    { key: 'address', label: t('From address'), width: 110, value: (d) => d.Address },
     {
       key: 'deed',
       label: t('Did what'),
-      width: 110,
+      width: 105,
       value: (d) => actionOf(d)[0],
       cell: (d) => <Tag tone={actionOf(d)[1]}>{actionOf(d)[0]}</Tag>,
     },
-    { key: 'thing', label: t('To what'), width: 130, value: (d) => kinds()[d.Kind] ?? d.Kind },
+    { key: 'thing', label: t('To what'), width: 120, value: (d) => kinds()[d.Kind] ?? d.Kind },
     {
       key: 'resource',
       label: t('Which'),
-      width: 200,
-      value: (d) => d.ResourceID,
+      width: 165,
+      value: nameOf,
       cell: (d) => <Resource deed={d} />,
     },
     {
       key: 'changes',
       label: t('What was changed'),
-      width: 380,
+      width: 275,
       value: (d) => d.Differences.Changes.map(line).join('\n'),
       cell: (d) => (
         <button type="button" className="linklike" onClick={() => setDialog(String(d.ID))}>
@@ -208,10 +229,7 @@ export function Audit() {
     },
     { key: 'tenant', label: t('Tenant'), width: 230, hidden: true, value: (d) => d.OwnerOrganizationID },
   ];
-  const options = (all: [string, string][]) => [
-    { value: '', label: t('Everything') },
-    ...all.map(([value, label]) => ({ value, label })),
-  ];
+  const options = (all: [string, string][]): [string, string][] => [['', t('Everything')], ...all];
   return (
     <Page title={t('Audit')} wide>
       <Text size="sm" c="dimmed">
@@ -233,53 +251,32 @@ export function Audit() {
               open={(d) => setDialog(String(d.ID))}
               aside={
                 <>
-                  <Select
-                    size="xs"
-                    w={150}
-                    aria-label={t('Changes of')}
+                  <Filter
+                    label={t('Changes of')}
+                    width={140}
                     value={kind}
-                    onChange={setKind}
-                    data={options(Object.entries(kinds()))}
+                    set={setKind}
+                    options={options(Object.entries(kinds()))}
                   />
-                  <Select
-                    size="xs"
-                    w={130}
-                    aria-label={t('Did what')}
+                  <Filter
+                    label={t('Did what')}
+                    width={120}
                     value={action}
-                    onChange={setAction}
-                    data={options(Object.entries(actions()).map(([value, [label]]) => [value, label]))}
+                    set={setAction}
+                    options={options(Object.entries(actions()).map(([value, [label]]) => [value, label]))}
                   />
-                  <Select
-                    size="xs"
-                    w={140}
-                    aria-label={t('Time')}
-                    value={days}
-                    onChange={setDays}
-                    data={[
-                      { value: '', label: t('At any time') },
-                      ...SPANS.map((value) => ({
-                        value,
-                        label: value === '1' ? t('Last 24 hours') : t('Last {n} days', { n: value }),
-                      })),
-                    ]}
-                  />
+                  <DaysFilter any={t('At any time')} days={SPANS} value={days} set={setDays} width={130} />
                   <TextInput
-                    size="xs"
-                    w={140}
+                    w={110}
                     aria-label={t('Who')}
                     placeholder={t('Who')}
                     value={actor}
                     onChange={(e) => setActor(e.currentTarget.value)}
                   />
                   {which && (
-                    <Button
-                      variant="light"
-                      rightSection={<Close size={14} />}
-                      aria-label={`${which}. ${t('Show changes of others, too')}`}
-                      onClick={() => setWhich(null)}
-                    >
+                    <Chosen more={t('Show changes of others, too')} drop={() => setWhich(null)}>
                       {which}
-                    </Button>
+                    </Chosen>
                   )}
                 </>
               }
