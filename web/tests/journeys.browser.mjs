@@ -1,5 +1,6 @@
 // What administrators and end users do all day, on a real server with a real device.
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -47,7 +48,7 @@ test('an account added elsewhere appears by itself', () =>
   as('admin', async (page) => {
     await page.getByRole('link', { name: 'Accounts', exact: true }).click();
     await page.getByRole('link', { name: 'anna' }).waitFor();
-    await server.addUser('clara');
+    await server.addUser('erika');
     await page.getByRole('link', { name: 'clara' }).waitFor();
   }));
 
@@ -93,6 +94,55 @@ test('a job that is started elsewhere appears by itself', () =>
     assert.equal((await server.jobs()).length, before + 1);
     await until('the new job', async () => (await links()) > shown);
   }));
+
+test('a running job is seen to move, in the list and on its page, and ends there without a reload', async () => {
+  await server.addUser('erika');
+  const megabyte = 2 ** 20;
+  const slow = await server.addDevice('erika', {
+    device: 'slow',
+    files: Object.fromEntries(
+      Array.from({ length: 100 }, (_, i) => [`scan ${i}.raw`, randomBytes(2 * megabyte)]),
+    ),
+  });
+  await server.edit('erika', (profile) => {
+    profile.BackupRules[slow.rule].LimitVaultSpeedBps = 16 * megabyte;
+  });
+  await as('admin', async (page) => {
+    await page.goto('/jobs');
+    await page.getByRole('heading', { name: 'Job history' }).waitFor();
+    // Would be gone after a reload.
+    await page.evaluate(() => {
+      window.sameDocument = true;
+    });
+    const { JobID } = await server.call('/api/v1/admin/dispatcher/run-backup', {
+      TargetID: slow.connection,
+      BackupRule: slow.rule,
+    });
+    const percent = async (bar) => Number(await bar.getAttribute('aria-valuenow').catch(() => null));
+    /** Waits until a bar has stood at three places, one after the other. */
+    const moves = async (bar) => {
+      const seen = [];
+      await until('progress', async () => {
+        const now = await percent(bar);
+        if (now > (seen.at(-1) ?? 0)) seen.push(now);
+        return seen.length >= 3;
+      });
+    };
+    const row = page.getByRole('row').filter({ hasText: 'erika' });
+    await moves(row.getByRole('progressbar'));
+    await row.locator(`a[href="/jobs/${JobID}"]`).first().click();
+    const told = page.getByTestId('progress');
+    const first = await told.innerText();
+    await until('more progress', async () => (await told.innerText().catch(() => first)) !== first);
+    await page.getByRole('progressbar').waitFor();
+    await page.getByRole('log').getByText('Finished').waitFor();
+    await finished(page);
+    await told.waitFor({ state: 'detached' });
+    await page.goBack();
+    await row.locator('[data-status="5000"]').waitFor();
+    assert.equal(await page.evaluate(() => window.sameDocument), true, 'the page was loaded anew');
+  });
+});
 
 test('connected devices are listed', () =>
   as('admin', async (page) => {

@@ -38,6 +38,24 @@ test('the home says how things stand, and each chart leads to what it counts', (
     await page.keyboard.press('ArrowLeft');
     await page.keyboard.press('ArrowRight');
     assert.match(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), /Success: 1/);
+    // By mouse, too, and for as many days as wanted, which stands in the address.
+    await today.hover();
+    const tip = await today.evaluate((column) => getComputedStyle(column, '::after').content);
+    assert.match(tip, /Success: 1/);
+    const growth = page.getByRole('group', { name: /^Added by backups/ }).getByRole('link');
+    assert.match(await growth.last().getAttribute('aria-label'), /Added: (\d+ B|.* \([\d,]+ B\))$/);
+    const choice = page.getByRole('radiogroup', { name: 'Days of the charts' });
+    for (const n of [90, 7]) {
+      await choice.getByText(`${n} days`).click();
+      await page.waitForURL(`**/?day=${n}`);
+      const drawn = page.getByRole('group', { name: `Backups of the last ${n} days by result` });
+      await drawn.getByRole('link', { name: /Success: 1/ }).waitFor();
+      assert.equal(await drawn.getByRole('link').count(), n);
+    }
+    await page.reload();
+    await page.getByRole('group', { name: /^Backups of the last 7 days/ }).waitFor();
+    await choice.getByText('30 days').click();
+    await page.waitForURL((url) => url.search === '');
     // The same numbers as a table.
     await page.getByText('As a table').first().click();
     await page
@@ -49,7 +67,7 @@ test('the home says how things stand, and each chart leads to what it counts', (
     await page.keyboard.press('Enter');
     await page.waitForURL(/\/jobs\?from=\d+&to=\d+$/);
     await page.locator('[data-status="5000"]').first().waitFor();
-    await button(page, 'Show other times, too').click();
+    await page.getByRole('button', { name: /Show other times, too$/ }).click();
     await page.waitForURL((url) => url.search === '');
     await page.getByRole('link', { name: 'Home' }).click();
     await page
@@ -169,6 +187,51 @@ test('what is open has an address', () =>
     await page.getByRole('dialog').getByRole('button', { name: 'Start backup' }).waitFor();
     await page.goBack();
     await page.getByRole('dialog').waitFor({ state: 'detached' });
+    // Questions and forms too, whose way back leads to the page.
+    const dialog = page.getByRole('dialog');
+    const folder = path.join(device.source, 'sub');
+    const asked = {
+      '/accounts/bert?dialog=delete': 'Delete account',
+      '/accounts/bert?dialog=password': 'Reset password',
+      [`/accounts/anna?dialog=delete-item&which=${device.item}`]: 'Delete Protected Item',
+      [`/accounts/anna?tab=vaults&dialog=delete-vault&which=${device.vault}`]: 'Delete Storage Vault',
+      '/accounts/anna?tab=devices&dialog=revoke&which=annas-laptop': 'Revoke device',
+      [`${vault}?dialog=restore`]: 'Restore everything',
+      [`${vault}?dialog=restore&which=${encodeURIComponent(folder)}`]: 'Restore sub',
+      [`${vault}?path=${encodeURIComponent(folder)}&dialog=download&which=${encodeURIComponent(`${folder}/grows.txt`)}`]:
+        'Download grows.txt',
+      [`${vault}?dialog=delete`]: 'Delete snapshot',
+      '/settings?dialog=stop': 'Stop the server',
+      '/admins?dialog=new': 'Add administrator',
+    };
+    for (const [address, title] of Object.entries(asked)) {
+      await page.goto(address);
+      await page.getByRole('dialog', { name: title, exact: true }).waitFor();
+      await page.keyboard.press('Escape');
+      await dialog.waitFor({ state: 'detached' });
+      assert.doesNotMatch(page.url(), /dialog=/, address);
+    }
+    await page.goto('/accounts/bert');
+    await button(page, 'Actions').click();
+    await page.getByRole('menuitem', { name: 'Delete account' }).click();
+    await page.waitForURL('**/accounts/bert?dialog=delete');
+    await page.goBack();
+    await dialog.waitFor({ state: 'detached' });
+    await page.goForward();
+    // What was typed is forgotten with the dialog.
+    await dialog.getByLabel(/^Type 'bert'/).fill('bert');
+    await button(dialog, 'Cancel').click();
+    await page.waitForURL('**/accounts/bert');
+    await page.goto('/accounts/bert?dialog=delete');
+    assert.equal(await dialog.getByLabel(/^Type 'bert'/).inputValue(), '');
+    // A row that is far down the list is there for its dialog.
+    for (let i = 0; i < 60; i += 1) {
+      await server.call('/api/v1/admin/user-groups/new', { Name: `Group ${String(i).padStart(2, '0')}` });
+    }
+    const groups = Object.entries(await server.call('/api/v1/admin/user-groups/list-full'));
+    const [last] = groups.find(([, group]) => group.Name === 'Group 59');
+    await page.goto(`/groups?dialog=delete&which=${last}`);
+    await dialog.getByText("The accounts of 'Group 59' stay").waitFor();
     // Relative times tell the exact one.
     await page.goto('/jobs');
     const started = page.locator('.rows time').first();

@@ -9,6 +9,24 @@ import { StatusBadge, Time } from './parts';
 
 const end = (job: Job) => job.EndTime || Date.now() / 1000;
 
+/** How much of what has been found so far is done. */
+function Meter({ job }: { job: Job }) {
+  const { ItemsDone: done = 0, ItemsTotal: total = 0 } = job.Progress ?? {};
+  if (!isRunning(job) || total === 0) return null;
+  const percent = Math.min(100, Math.round((100 * done) / total));
+  return (
+    <span
+      className="meter"
+      role="progressbar"
+      aria-label={t('Progress')}
+      aria-valuenow={percent}
+      title={t('{n} of {all}', { n: count(done), all: count(total) })}
+    >
+      <span style={{ width: `${percent}%` }} />
+    </span>
+  );
+}
+
 /** Jobs, newest first. */
 export function JobTable({
   jobs,
@@ -32,6 +50,7 @@ export function JobTable({
       cell: (job) => (
         <Link {...address(job)}>
           <StatusBadge status={job.Status} />
+          <Meter job={job} />
         </Link>
       ),
     },
