@@ -31,6 +31,9 @@ const dark: MantineColorsTuple = [
 
 const SYSTEM = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
 
+/** Fields are as high as the buttons beside them. */
+const FIELD = { size: 'xs', withAsterisk: false };
+
 /** Made after the language is loaded, since it holds words. */
 export const theme = () =>
   createTheme({
@@ -57,12 +60,18 @@ export const theme = () =>
           closeButtonProps: { 'aria-label': t('Close') },
         },
       },
-      PasswordInput: { defaultProps: { size: 'sm', withAsterisk: false } },
+      Autocomplete: { defaultProps: FIELD },
+      ColorInput: { defaultProps: FIELD },
+      MultiSelect: { defaultProps: FIELD },
+      NumberInput: { defaultProps: FIELD },
+      PasswordInput: { defaultProps: FIELD },
       SegmentedControl: { defaultProps: { size: 'xs' } },
-      NumberInput: { defaultProps: { withAsterisk: false } },
-      Select: { defaultProps: { size: 'sm', allowDeselect: false, withAsterisk: false } },
-      Textarea: { defaultProps: { withAsterisk: false } },
-      TextInput: { defaultProps: { size: 'sm', withAsterisk: false } },
+      Select: { defaultProps: { ...FIELD, allowDeselect: false } },
+      Switch: { defaultProps: { size: 'sm' } },
+      TagsInput: { defaultProps: FIELD },
+      Text: { defaultProps: { size: 'sm' } },
+      Textarea: { defaultProps: FIELD },
+      TextInput: { defaultProps: FIELD },
     },
   });
 
@@ -80,6 +89,12 @@ export const colours: CSSVariablesResolver = () => ({
     '--mantine-color-placeholder': '#697180',
     '--mantine-color-error': '#b3261e',
     '--mantine-color-red-light-color': '#b3261e',
+    // The library's own shout.
+    '--mantine-color-red-light': '#fdeeec',
+    '--mantine-color-orange-light': '#fff5e6',
+    '--mantine-color-blue-light': '#eaf3fd',
+    '--mantine-color-teal-light': '#e6f6ee',
+    '--mantine-color-encke-light': '#e9effb',
     ...SIGNALS,
   },
   dark: {

@@ -81,7 +81,6 @@ function Control({ field, doc, change }: { field: Field; doc: Doc; change: (doc:
     description: field.help,
     disabled: field.disabled,
     required: field.required,
-    size: 'sm' as const,
   };
   const options = field.options ?? [];
   switch (field.kind) {

@@ -16,6 +16,10 @@ type Command = { label: string; hint: string; to: string; search?: Record<string
 
 const MOST = 12;
 
+/** What begins with the words comes before what only holds them. */
+const rank = (words: string, label: string) =>
+  label.toLocaleLowerCase().startsWith(words.trim().toLocaleLowerCase()) ? 0 : 1;
+
 function commands(topLevel: boolean, views: View[]): Command[] {
   const pages = (isAdmin() ? adminPages(topLevel) : userPages()).flatMap((part) =>
     part.entries.map(({ to, label }) => ({ label, hint: part.label || t('Page'), to })),
@@ -67,7 +71,8 @@ export function Palette({ close, topLevel }: { close: () => void; topLevel: bool
         accounts.push({ label: name, hint: t('Account'), to: `/accounts/${encodeURIComponent(name)}` });
       }
     }
-    return [...fixed.slice(0, MOST), ...accounts];
+    const all = [...fixed.slice(0, MOST), ...accounts];
+    return all.sort((a, b) => rank(words, a.label) - rank(words, b.label));
   }, [words, topLevel, names.data, known, views]);
   useEffect(() => {
     list.current?.children[at]?.scrollIntoView({ block: 'nearest' });

@@ -94,6 +94,7 @@ function CodeDialog({ report, close }: { report: SavedReport; close: () => void 
                 'Whoever has it can read this report, without an account. At most 10 calls a second.',
               )}
               readOnly
+              data-autofocus
               value={location.origin + code.data.Path}
             />
             <Group gap="xs">
@@ -118,14 +119,16 @@ function CodeDialog({ report, close }: { report: SavedReport; close: () => void 
                 {t('Revoke code')}
               </Button>
             </Group>
-            <Group grow align="flex-end" gap="xs">
+            <Group align="flex-end" gap="xs">
               <TextInput
+                w={150}
                 type="date"
                 label={t('Valid until')}
                 value={day}
                 onChange={(e) => setDay(e.currentTarget.value)}
               />
               <TextInput
+                flex="1 1 200px"
                 label={t('Only from these addresses')}
                 placeholder="192.0.2.0/24"
                 value={addresses}
@@ -202,6 +205,7 @@ function ShareForm({ report, first, close }: { report: SavedReport; first: Share
         value={users}
         onChange={setUsers}
         placeholder={t('Account name, then Enter')}
+        data-autofocus
       />
       {isAdmin() && (
         <TagsInput
@@ -394,29 +398,31 @@ export function Reports() {
           data.length === 0 ? (
             <Empty>{t('No reports yet. The sample report shows how one is shared by API code.')}</Empty>
           ) : (
-            <Table highlightOnHover verticalSpacing={6}>
-              <Table.Thead>
-                <Table.Tr>
-                  <Table.Th>{t('Report')}</Table.Th>
-                  <Table.Th visibleFrom="sm">{t('Template')}</Table.Th>
-                  <Table.Th ta="right" visibleFrom="sm">
-                    {t('Columns')}
-                  </Table.Th>
-                  <Table.Th visibleFrom="xs" />
-                  <Table.Th />
-                </Table.Tr>
-              </Table.Thead>
-              <Table.Tbody>
-                {data.map((report) => (
-                  <Row
-                    key={report.ReportID}
-                    report={report}
-                    template={templates.data?.find((one) => one.id === report.Report.template)?.name}
-                    open={open}
-                  />
-                ))}
-              </Table.Tbody>
-            </Table>
+            <Table.ScrollContainer minWidth={300} className="boxed">
+              <Table highlightOnHover verticalSpacing={6}>
+                <Table.Thead>
+                  <Table.Tr>
+                    <Table.Th>{t('Report')}</Table.Th>
+                    <Table.Th visibleFrom="sm">{t('Template')}</Table.Th>
+                    <Table.Th ta="right" visibleFrom="sm">
+                      {t('Columns')}
+                    </Table.Th>
+                    <Table.Th visibleFrom="xs" />
+                    <Table.Th />
+                  </Table.Tr>
+                </Table.Thead>
+                <Table.Tbody>
+                  {data.map((report) => (
+                    <Row
+                      key={report.ReportID}
+                      report={report}
+                      template={templates.data?.find((one) => one.id === report.Report.template)?.name}
+                      open={open}
+                    />
+                  ))}
+                </Table.Tbody>
+              </Table>
+            </Table.ScrollContainer>
           )
         }
       </Loaded>

@@ -46,6 +46,7 @@ export function PreviewTable({ report }: { report: Report | null }) {
     <>
       {report?.chart && <Chart chart={report.chart} preview={preview.data} />}
       <Table.ScrollContainer
+        className="boxed"
         minWidth={300}
         maxHeight="70vh"
         scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}

@@ -67,6 +67,7 @@ function ScheduleForm({
         value={to}
         onChange={setTo}
         acceptValueOnBlur
+        data-autofocus
       />
       <Select
         label={t('File')}

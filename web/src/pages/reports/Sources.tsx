@@ -13,7 +13,7 @@ import {
   TextInput,
 } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { Link, useNavigate, useSearch } from '@tanstack/react-router';
+import { useNavigate, useSearch } from '@tanstack/react-router';
 import { type FormEvent, useState } from 'react';
 import { call } from '../../api/client';
 import {
@@ -30,6 +30,7 @@ import {
 } from '../../api/reports';
 import { session } from '../../api/session';
 import { DangerDialog } from '../../components/Danger';
+import { AnchorLink } from '../../components/links';
 import { Actions, Empty, Failure, Loaded, Page, Section, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
 import type { Search } from '../../lib/search';
@@ -359,10 +360,16 @@ export function Sources() {
   const keep = useMutation({ mutationFn: downloadTemplate });
   const mine = (template: Template) => template.owner !== '' && template.owner === who?.username;
   return (
-    <Page title={t('Data sources and templates')}>
-      <Text size="sm">
-        <Link to="/reports">{t('My reports')}</Link>
-      </Text>
+    <Page
+      title={
+        <>
+          <AnchorLink to="/reports" inherit c="dimmed">
+            {t('My reports')}
+          </AnchorLink>{' '}
+          / {t('Data sources and templates')}
+        </>
+      }
+    >
       <Section
         title={t('Data sources')}
         aside={
@@ -376,7 +383,7 @@ export function Sources() {
             data.length === 0 ? (
               <Empty>{t('No data sources yet. Upload rows under My reports, or add a database.')}</Empty>
             ) : (
-              <Table.ScrollContainer minWidth={520}>
+              <Table.ScrollContainer minWidth={520} className="boxed">
                 <Table verticalSpacing={6}>
                   <Table.Thead>
                     <Table.Tr>
@@ -454,7 +461,7 @@ export function Sources() {
         <Failure error={keep.error} />
         <Loaded query={templates}>
           {(data) => (
-            <Table.ScrollContainer minWidth={520}>
+            <Table.ScrollContainer minWidth={520} className="boxed">
               <Table verticalSpacing={6}>
                 <Table.Thead>
                   <Table.Tr>
