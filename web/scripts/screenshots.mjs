@@ -269,7 +269,7 @@ try {
       await page.screenshot({ path: path.join(target, `menu-${look}.png`) });
     } else {
       await page.goto('/');
-      await page.getByRole('link', { name: /Success: 2/ }).hover();
+      await page.getByRole('link', { name: /Success: \d/ }).hover();
       await page.screenshot({ path: path.join(target, `home-hover-${look}.png`) });
     }
     await page.goto('/accounts?show=never');
