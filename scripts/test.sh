@@ -4,6 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 
+# Tests wait more than they compute.
+export RUST_TEST_THREADS=3
+
 step() { printf '\n== %s (after %d min)\n' "$*" $((SECONDS / 60)); }
 
 step "formatting and lints"
