@@ -16,6 +16,7 @@ import {
   Textarea,
   TextInput,
 } from '@mantine/core';
+import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { type ReactNode, useEffect, useState } from 'react';
 import { t } from '../i18n';
 import { Failure } from './parts';
@@ -265,6 +266,29 @@ export function SaveBar({
       )}
     </div>
   );
+}
+
+/** A document of the server under work, and the bar that saves it; what depends on it is asked for anew then. */
+export function useSaved<D>(stored: D, put: (next: D) => Promise<unknown>, refresh: string[]) {
+  const { settled, discard, ...work } = useDraft(stored);
+  const client = useQueryClient();
+  const save = useMutation({
+    mutationFn: put,
+    onSuccess: async (_, next) => {
+      settled(next);
+      await Promise.all(refresh.map((key) => client.invalidateQueries({ queryKey: [key] })));
+    },
+  });
+  const bar = (
+    <SaveBar
+      changed={work.changed}
+      busy={save.isPending}
+      error={save.error}
+      save={() => save.mutate(work.draft)}
+      discard={discard}
+    />
+  );
+  return { ...work, save, bar };
 }
 
 /** One document of a list that is saved as a whole, and a way to take it out. */

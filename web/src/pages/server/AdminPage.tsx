@@ -1,9 +1,9 @@
 import { Stack } from '@mantine/core';
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useQuery } from '@tanstack/react-query';
 import { useParams } from '@tanstack/react-router';
 import { configQuery, saveConfig } from '../../api/queries';
 import type { Admin, ServerConfig } from '../../api/types';
-import { Fields, SaveBar, useDraft } from '../../components/Fields';
+import { Fields, useSaved } from '../../components/Fields';
 import { AnchorLink } from '../../components/links';
 import { Permissions } from '../../components/Permissions';
 import { Empty, Loaded, Page, Section } from '../../components/parts';
@@ -12,18 +12,11 @@ import { useParam } from '../../lib/search';
 
 function Editor({ config, at }: { config: ServerConfig; at: number }) {
   const stored = config.AdminUsers[at] as Admin;
-  const { draft, setDraft, changed, discard, settled } = useDraft(stored);
-  const client = useQueryClient();
-  const save = useMutation({
-    mutationFn: () =>
-      saveConfig({ ...config, AdminUsers: config.AdminUsers.map((a, i) => (i === at ? draft : a)) }),
-    onSuccess: async () => {
-      settled(draft);
-      await Promise.all(
-        ['config', 'admins', 'account'].map((key) => client.invalidateQueries({ queryKey: [key] })),
-      );
-    },
-  });
+  const { draft, setDraft, bar } = useSaved(
+    stored,
+    (next) => saveConfig({ ...config, AdminUsers: config.AdminUsers.map((a, i) => (i === at ? next : a)) }),
+    ['config', 'admins', 'account'],
+  );
   const part = { doc: draft, change: setDraft };
   return (
     <Stack gap="lg" maw={900}>
@@ -48,13 +41,7 @@ function Editor({ config, at }: { config: ServerConfig; at: number }) {
         />
       </Section>
       <Permissions {...part} tenant={stored.OrganizationID !== ''} />
-      <SaveBar
-        changed={changed}
-        busy={save.isPending}
-        error={save.error}
-        save={() => save.mutate()}
-        discard={discard}
-      />
+      {bar}
     </Stack>
   );
 }

@@ -1,11 +1,11 @@
 // Other systems that administrators sign in by: OpenID Connect providers and directories.
 import { Button, Collapse, Group, PasswordInput, Stack, Text, TextInput } from '@mantine/core';
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useMutation, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { call } from '../../api/client';
 import { tenantsQuery, useTopLevel } from '../../api/queries';
 import type { LoginSource } from '../../api/types';
-import { Box, type Field, FieldList, Fields, SaveBar, useDraft } from '../../components/Fields';
+import { Box, type Field, FieldList, Fields, useSaved } from '../../components/Fields';
 import { Lines } from '../../components/Lines';
 import { Permissions } from '../../components/Permissions';
 import { Command, Failure, Loaded, Section } from '../../components/parts';
@@ -218,17 +218,11 @@ function Source({
 }
 
 function Editor({ stored }: { stored: Sources }) {
-  const { draft, setDraft, changed, discard, settled } = useDraft(stored);
-  const client = useQueryClient();
-  const save = useMutation({
-    mutationFn: (next: Sources) => call('/api/v1/admin/external-auth-sources/set', { Sources: next }),
-    onSuccess: async (_, next) => {
-      settled(next);
-      await Promise.all(
-        ['external-login', 'branding', 'config'].map((key) => client.invalidateQueries({ queryKey: [key] })),
-      );
-    },
-  });
+  const { draft, setDraft, bar } = useSaved(
+    stored,
+    (Sources) => call('/api/v1/admin/external-auth-sources/set', { Sources }),
+    ['external-login', 'branding', 'config'],
+  );
   const add = (Type: 'oidc' | 'ldap') =>
     setDraft({
       ...draft,
@@ -277,13 +271,7 @@ function Editor({ stored }: { stored: Sources }) {
           {t('Add LDAP')}
         </Button>
       </Group>
-      <SaveBar
-        changed={changed}
-        busy={save.isPending}
-        error={save.error}
-        save={() => save.mutate(draft)}
-        discard={discard}
-      />
+      {bar}
     </>
   );
 }

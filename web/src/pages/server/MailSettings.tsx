@@ -1,13 +1,13 @@
 // How e-mail is sent, the reports that administrators get, and what became of the newest mails.
 import { Alert, Button, Group, Stack, Text, TextInput } from '@mantine/core';
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useMutation, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { call } from '../../api/client';
 import { useTopLevel } from '../../api/queries';
 import type { AdminReport, MailOptions } from '../../api/types';
 import { type Column, DataTable } from '../../components/DataTable';
 import { newReport, ReportFields } from '../../components/EmailReports';
-import { type Field, Fields, on, SaveBar, useDraft } from '../../components/Fields';
+import { type Field, Fields, on, useSaved } from '../../components/Fields';
 import { Failure, Loaded, Section, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
 import { languageCodes, timeZones } from '../../lib/places';
@@ -245,18 +245,12 @@ function Queue() {
 }
 
 function Editor({ stored }: { stored: MailOptions }) {
-  const { draft, setDraft, changed, discard, settled } = useDraft(stored);
+  const { draft, setDraft, bar } = useSaved(
+    stored,
+    (EmailOptions) => call('/api/v1/admin/meta/email-options/set', { EmailOptions }),
+    ['email-options', 'config', 'mails'],
+  );
   const topLevel = useTopLevel() === true;
-  const client = useQueryClient();
-  const save = useMutation({
-    mutationFn: (next: MailOptions) => call('/api/v1/admin/meta/email-options/set', { EmailOptions: next }),
-    onSuccess: async (_, next) => {
-      settled(next);
-      await Promise.all(
-        ['email-options', 'config', 'mails'].map((key) => client.invalidateQueries({ queryKey: [key] })),
-      );
-    },
-  });
   return (
     <Stack gap="xl" maw={980}>
       <Section title={t('E-mail')} help={t('In force as soon as it is saved.')}>
@@ -267,13 +261,7 @@ function Editor({ stored }: { stored: MailOptions }) {
         value={draft.EmailReportingOptions ?? []}
         set={(EmailReportingOptions) => setDraft({ ...draft, EmailReportingOptions })}
       />
-      <SaveBar
-        changed={changed}
-        busy={save.isPending}
-        error={save.error}
-        save={() => save.mutate(draft)}
-        discard={discard}
-      />
+      {bar}
       <Queue />
     </Stack>
   );

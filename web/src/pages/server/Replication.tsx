@@ -4,7 +4,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { call } from '../../api/client';
 import { configQuery, saveConfig } from '../../api/queries';
 import type { ReplicaServer, ReplicaState, ServerConfig } from '../../api/types';
-import { Box, Fields, SaveBar, useDraft } from '../../components/Fields';
+import { Box, Fields, useSaved } from '../../components/Fields';
 import { Empty, Fact, Failure, Loaded, Page, Section, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
 import { bytes, count } from '../../lib/format';
@@ -215,31 +215,19 @@ function Targets({
 }
 
 function Forms({ config }: { config: ServerConfig }) {
-  const { draft, setDraft, changed, discard, settled } = useDraft(config);
-  const client = useQueryClient();
+  const { draft, setDraft, changed, bar } = useSaved(config, saveConfig, [
+    'config',
+    'version',
+    'replication',
+  ]);
   const state = useQuery({ queryKey: ['replication'], queryFn: copies, refetchInterval: OFTEN });
-  const save = useMutation({
-    mutationFn: saveConfig,
-    onSuccess: async (_, next) => {
-      settled(next);
-      await Promise.all(
-        ['config', 'version', 'replication'].map((key) => client.invalidateQueries({ queryKey: [key] })),
-      );
-    },
-  });
   const part = { doc: draft, change: setDraft, copies: changed ? undefined : state.data };
   return (
     <Stack gap="xl" maw={980}>
       <Failure error={state.error} />
       <Targets role="AuthenticationRole" {...part} />
       <Targets role="StorageRole" {...part} />
-      <SaveBar
-        changed={changed}
-        busy={save.isPending}
-        error={save.error}
-        save={() => save.mutate(draft)}
-        discard={discard}
-      />
+      {bar}
     </Stack>
   );
 }

@@ -1,6 +1,6 @@
 // The server's settings: a form for each part, and the whole document for experts.
 import { Group, Stack, Tabs, Text } from '@mantine/core';
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useMutation, useQuery } from '@tanstack/react-query';
 import { Link, useNavigate } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
 import { call } from '../../api/client';
@@ -8,7 +8,7 @@ import { accountQuery, configQuery, saveConfig, useTopLevel } from '../../api/qu
 import type { BrandingOptions, ServerConfig } from '../../api/types';
 import { BrandingForm } from '../../components/BrandingForm';
 import { DangerButton } from '../../components/Danger';
-import { FieldList, Fields, on, SaveBar, useDraft } from '../../components/Fields';
+import { FieldList, Fields, on, useSaved } from '../../components/Fields';
 import { JsonDocument } from '../../components/JsonDocument';
 import { Failure, Loaded, Page, Section } from '../../components/parts';
 import { t } from '../../i18n';
@@ -17,7 +17,7 @@ import { useParam, useTabInSight } from '../../lib/search';
 import { ExternalLogin } from './ExternalLogin';
 import { MailSettings } from './MailSettings';
 import { SelfBackup } from './SelfBackup';
-import { eventKinds, Webhooks } from './Webhooks';
+import { eventFields, Webhooks } from './Webhooks';
 
 type Props = { doc: ServerConfig; change: (next: ServerConfig) => void };
 
@@ -118,23 +118,7 @@ function AuditFiles({ doc, change }: Props) {
         create={() => ({ Name: newId(), Filename: 'audit', Level: 'full', PruningEnabled: true })}
         fields={[
           { path: 'Filename', label: t('Name of the file'), help: t('Before the date'), required: true },
-          {
-            path: 'Level',
-            label: t('How much is written'),
-            kind: 'select',
-            options: [
-              { value: 'full', label: t('Everything') },
-              { value: 'none', label: t('Only that it happened') },
-            ],
-          },
-          {
-            path: 'AllowEventTypes',
-            label: t('Only these events'),
-            help: t('Empty: all'),
-            kind: 'many',
-            numeric: true,
-            options: eventKinds(types),
-          },
+          ...eventFields(t('How much is written'), 'AllowEventTypes', types),
           on('PruningEnabled', t('Remove old files')),
           {
             path: 'PruningLimit',
@@ -239,19 +223,12 @@ function Power() {
 }
 
 function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
-  const { draft, setDraft, changed, discard, settled } = useDraft(config);
-  const client = useQueryClient();
-  const save = useMutation({
-    mutationFn: saveConfig,
-    onSuccess: async (_, next) => {
-      settled(next);
-      await Promise.all(
-        ['config', 'branding', 'version', 'templates'].map((key) =>
-          client.invalidateQueries({ queryKey: [key] }),
-        ),
-      );
-    },
-  });
+  const { draft, setDraft, changed, save, bar } = useSaved(config, saveConfig, [
+    'config',
+    'branding',
+    'version',
+    'templates',
+  ]);
   const part = { doc: draft, change: setDraft };
   return (
     <Stack gap="xl" maw={980}>
@@ -281,13 +258,7 @@ function Forms({ config, tab }: { config: ServerConfig; tab: string }) {
           save={(next) => save.mutateAsync(next as ServerConfig)}
         />
       )}
-      <SaveBar
-        changed={changed}
-        busy={save.isPending}
-        error={save.error}
-        save={() => save.mutate(draft)}
-        discard={discard}
-      />
+      {bar}
     </Stack>
   );
 }
@@ -329,60 +300,23 @@ function TenantTabs() {
 }
 
 function TenantBranding() {
-  const client = useQueryClient();
   const branding = useQuery({
     queryKey: ['branding-config'],
     queryFn: () => call<{ Branding: BrandingOptions }>('/api/v1/admin/meta/branding-config/get'),
   });
-  const save = useMutation({
-    mutationFn: (next: BrandingOptions) =>
-      call('/api/v1/admin/meta/branding-config/set', { BrandingConfig: next }),
-    onSuccess: () =>
-      Promise.all(
-        ['branding', 'branding-config'].map((key) => client.invalidateQueries({ queryKey: [key] })),
-      ),
-  });
-  return (
-    <Loaded query={branding}>
-      {({ Branding }) => (
-        <BrandingEditor
-          stored={Branding}
-          busy={save.isPending}
-          error={save.error}
-          save={(next) => save.mutateAsync(next)}
-        />
-      )}
-    </Loaded>
-  );
+  return <Loaded query={branding}>{({ Branding }) => <BrandingEditor stored={Branding} />}</Loaded>;
 }
 
-function BrandingEditor({
-  stored,
-  busy,
-  error,
-  save,
-}: {
-  stored: BrandingOptions;
-  busy: boolean;
-  error: Error | null;
-  save: (next: BrandingOptions) => Promise<unknown>;
-}) {
-  const { draft, setDraft, changed, discard, settled } = useDraft(stored);
+function BrandingEditor({ stored }: { stored: BrandingOptions }) {
+  const { draft, setDraft, bar } = useSaved(
+    stored,
+    (BrandingConfig) => call('/api/v1/admin/meta/branding-config/set', { BrandingConfig }),
+    ['branding', 'branding-config'],
+  );
   return (
     <Section title={t('Branding')}>
       <BrandingForm doc={draft} change={setDraft} />
-      <SaveBar
-        changed={changed}
-        busy={busy}
-        error={error}
-        discard={discard}
-        save={() =>
-          save(draft).then(
-            () => settled(draft),
-            () => undefined,
-          )
-        }
-      />
+      {bar}
     </Section>
   );
 }

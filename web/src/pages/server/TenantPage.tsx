@@ -1,27 +1,22 @@
 import { Stack } from '@mantine/core';
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useQuery } from '@tanstack/react-query';
 import { useParams } from '@tanstack/react-router';
 import { call } from '../../api/client';
 import { tenantsQuery } from '../../api/queries';
 import type { Organization } from '../../api/types';
 import { BrandingForm } from '../../components/BrandingForm';
-import { Fields, SaveBar, useDraft } from '../../components/Fields';
+import { Fields, useSaved } from '../../components/Fields';
 import { JsonDocument } from '../../components/JsonDocument';
 import { AnchorLink } from '../../components/links';
 import { Empty, Loaded, Page, Section } from '../../components/parts';
 import { t } from '../../i18n';
 
 function Editor({ id, stored }: { id: string; stored: Organization }) {
-  const { draft, setDraft, changed, discard, settled } = useDraft(stored);
-  const client = useQueryClient();
-  const save = useMutation({
-    mutationFn: (next: Organization) =>
-      call('/api/v1/admin/organization/set', { OrganizationID: id, Organization: next }),
-    onSuccess: async (_, next) => {
-      settled(next);
-      await client.invalidateQueries({ queryKey: ['tenants'] });
-    },
-  });
+  const { draft, setDraft, save, bar } = useSaved(
+    stored,
+    (Organization) => call('/api/v1/admin/organization/set', { OrganizationID: id, Organization }),
+    ['tenants'],
+  );
   const part = { doc: draft, change: setDraft };
   return (
     <Stack gap="lg" maw={900}>
@@ -67,13 +62,7 @@ function Editor({ id, stored }: { id: string; stored: Organization }) {
           save={(next) => save.mutateAsync(next as Organization)}
         />
       </Section>
-      <SaveBar
-        changed={changed}
-        busy={save.isPending}
-        error={save.error}
-        save={() => save.mutate(draft)}
-        discard={discard}
-      />
+      {bar}
     </Stack>
   );
 }

@@ -4,7 +4,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
 import { call } from '../../api/client';
 import type { WebhookOption } from '../../api/types';
-import { Box, Fields, SaveBar, useDraft } from '../../components/Fields';
+import { Box, type Field, Fields, useSaved } from '../../components/Fields';
 import { Lines } from '../../components/Lines';
 import { CopyIcon, Failure, Loaded, Section, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
@@ -53,8 +53,28 @@ const EVENTS: [number, string][] = [
   [4802, 'SEVT_USERGROUP_UPDATED'],
 ];
 
-/** The known kinds, and those that are named besides. */
-export function eventKinds(named: number[] | undefined) {
+/** How much is told of events, and of which ones: the known kinds, and those that are named besides. */
+export const eventFields = (amount: string, path: string, named: number[] | undefined): Field[] => [
+  {
+    path: 'Level',
+    label: amount,
+    kind: 'select',
+    options: [
+      { value: 'full', label: t('Everything') },
+      { value: 'none', label: t('Only that it happened') },
+    ],
+  },
+  {
+    path,
+    label: t('Only these events'),
+    help: t('Empty: all'),
+    kind: 'many',
+    numeric: true,
+    options: eventKinds(named),
+  },
+];
+
+function eventKinds(named: number[] | undefined) {
   const known = new Set(EVENTS.map(([number]) => number));
   const more = (named ?? []).filter((number) => !known.has(number));
   return [
@@ -112,23 +132,7 @@ function Hook({
         change={change}
         fields={[
           { path: 'URL', label: t('Address'), wide: true, required: true },
-          {
-            path: 'Level',
-            label: t('How much is sent'),
-            kind: 'select',
-            options: [
-              { value: 'full', label: t('Everything') },
-              { value: 'none', label: t('Only that it happened') },
-            ],
-          },
-          {
-            path: 'WhiteListedEventTypes',
-            label: t('Only these events'),
-            help: t('Empty: all'),
-            kind: 'many',
-            numeric: true,
-            options: eventKinds(hook.WhiteListedEventTypes),
-          },
+          ...eventFields(t('How much is sent'), 'WhiteListedEventTypes', hook.WhiteListedEventTypes),
         ]}
       />
       <Lines
@@ -152,20 +156,16 @@ function Hook({
 }
 
 function Editor({ stored }: { stored: Hooks }) {
-  const { draft, setDraft, changed, discard, settled } = useDraft(stored);
+  const { draft, setDraft, bar } = useSaved(
+    stored,
+    (WebhookOptions) => call('/api/v1/admin/meta/webhook-options/set', { WebhookOptions }),
+    ['webhooks', 'config'],
+  );
   const [name, setName] = useState('');
-  const client = useQueryClient();
   const told = useQuery({
     queryKey: ['webhooks', 'told'],
     queryFn: () => call<Record<string, Told>>('/api/encke/v1/webhooks/list'),
     refetchInterval: 5000,
-  });
-  const save = useMutation({
-    mutationFn: (next: Hooks) => call('/api/v1/admin/meta/webhook-options/set', { WebhookOptions: next }),
-    onSuccess: async (_, next) => {
-      settled(next);
-      await Promise.all(['webhooks', 'config'].map((key) => client.invalidateQueries({ queryKey: [key] })));
-    },
   });
   const add = (event: FormEvent) => {
     event.preventDefault();
@@ -212,13 +212,7 @@ function Editor({ stored }: { stored: Hooks }) {
           </Group>
         </form>
       </Section>
-      <SaveBar
-        changed={changed}
-        busy={save.isPending}
-        error={save.error}
-        save={() => save.mutate(draft)}
-        discard={discard}
-      />
+      {bar}
     </Stack>
   );
 }
