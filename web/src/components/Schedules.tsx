@@ -52,7 +52,7 @@ function Time({ value, set, label }: { value: number; set: (seconds: number) => 
   return (
     <TextInput
       type="time"
-      w={120}
+      w={140}
       label={label}
       value={timeOf(value)}
       onChange={(e) => e.currentTarget.value && set(secondsOf(e.currentTarget.value))}

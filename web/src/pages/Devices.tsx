@@ -191,6 +191,7 @@ function Register({ device, close }: { device: LobbyDevice; close: () => void })
             data={names.data ?? []}
             value={name}
             onChange={setName}
+            data-autofocus
           />
           <PasswordInput
             label={t('Password of the account')}

@@ -241,7 +241,8 @@ export function AccountBody({ username }: { username: string }) {
     ['profile', t('Document')],
   ];
   const tab = tabs.some(([key]) => key === wanted) ? wanted : 'items';
-  useTabInSight(tab);
+  // The tabs come with the profile.
+  useTabInSight(profile.data ? tab : '');
   const edit = useEditProfile(username);
   return (
     <Loaded query={profile}>

@@ -197,7 +197,7 @@ function Columns({ template, draft, set }: { template: Template; draft: Draft; s
           onChange={(e) => toggle(e.currentTarget.checked)}
         />
         {grouped && (
-          <Group grow gap="xs">
+          <Group grow align="flex-end" gap="xs">
             <Select
               size="xs"
               label={t('Values as columns')}
@@ -268,7 +268,7 @@ function ChartFields({
   const first = shown.find((c) => !isNumber(c)) ?? shown[0];
   return (
     <Fieldset legend={t('Chart')}>
-      <Group grow gap="xs">
+      <Group grow align="flex-end" gap="xs">
         <Select
           size="xs"
           label={t('Drawn as')}
@@ -461,7 +461,7 @@ function Form({ templates, first, id }: { templates: Template[]; first: Draft; i
               onChange={choose}
             />
             {draft.data && (
-              <Group grow gap="xs">
+              <Group grow align="flex-end" gap="xs">
                 <NumberInput
                   label={t('Rows of the sample')}
                   min={0}

@@ -64,7 +64,7 @@ export function ParameterField({
         change(next.from === undefined && next.to === undefined ? undefined : next);
       };
       return (
-        <Group grow gap="xs">
+        <Group grow align="flex-end" gap="xs">
           <TextInput
             type="date"
             label={t('{name}: first day', { name: label })}

@@ -461,13 +461,15 @@ export function Sources() {
         <Failure error={keep.error} />
         <Loaded query={templates}>
           {(data) => (
-            <Table.ScrollContainer minWidth={520} className="boxed">
+            <Table.ScrollContainer minWidth={300} className="boxed">
               <Table verticalSpacing={6}>
                 <Table.Thead>
                   <Table.Tr>
                     <Table.Th>{t('Template')}</Table.Th>
-                    <Table.Th>{t('Group')}</Table.Th>
-                    <Table.Th ta="right">{t('Columns')}</Table.Th>
+                    <Table.Th visibleFrom="sm">{t('Group')}</Table.Th>
+                    <Table.Th ta="right" visibleFrom="sm">
+                      {t('Columns')}
+                    </Table.Th>
                     <Table.Th>{t('Who may use it')}</Table.Th>
                     <Table.Th />
                   </Table.Tr>
@@ -476,8 +478,10 @@ export function Sources() {
                   {data.map((template) => (
                     <Table.Tr key={template.id}>
                       <Table.Td>{template.name}</Table.Td>
-                      <Table.Td>{template.group}</Table.Td>
-                      <Table.Td ta="right">{template.columns.length}</Table.Td>
+                      <Table.Td visibleFrom="sm">{template.group}</Table.Td>
+                      <Table.Td ta="right" visibleFrom="sm">
+                        {template.columns.length}
+                      </Table.Td>
                       <Table.Td>{audiences().find((a) => a.value === template.audience)?.label}</Table.Td>
                       <Table.Td>
                         <Group gap="xs" justify="flex-end" wrap="nowrap">

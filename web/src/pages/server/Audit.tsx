@@ -200,7 +200,7 @@ export function Audit() {
       value: (d) => d.Actor || t('The server'),
       cell: (d) => d.Actor || <Tag tone="quiet">{t('The server')}</Tag>,
     },
-    { key: 'address', label: t('From address'), width: 110, value: (d) => d.Address },
+    { key: 'address', label: t('From address'), width: 125, value: (d) => d.Address },
     {
       key: 'deed',
       label: t('Did what'),
@@ -219,7 +219,7 @@ export function Audit() {
     {
       key: 'changes',
       label: t('What was changed'),
-      width: 275,
+      width: 260,
       value: (d) => d.Differences.Changes.map(line).join('\n'),
       cell: (d) => (
         <button type="button" className="linklike" onClick={() => setDialog(String(d.ID))}>

@@ -40,6 +40,7 @@ function Address(part: Props) {
           variant="default"
           w="fit-content"
           maw="100%"
+          className="wrap"
           onClick={() =>
             part.change(written(part.doc, 'Branding.DefaultLoginServerURL', location.origin) as ServerConfig)
           }
