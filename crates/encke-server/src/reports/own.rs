@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 /// Rows that wait for being written.
 const WAITING: usize = 1000;
 const DAY: i64 = 86_400_000;
-/// Seconds that recent jobs and events go back, a day more than the console's home shows.
+/// Seconds that recent jobs and events go back, a day more than the console's home shows at first.
 const RECENT: i64 = 31 * 86_400;
 
 type Rows = mpsc::Sender<Vec<Cell>>;
