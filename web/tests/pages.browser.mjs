@@ -110,7 +110,7 @@ const adminPages = () => [
   ['/settings?tab=login', 'OpenID Connect and LDAP for administrators'],
   ['/settings?tab=copies', 'copies itself nowhere'],
   ['/replication', 'Copied to no other server'],
-  ['/cluster', 'Not supported by this server'],
+  ['/cluster', 'The Constellation Role is switched off'],
   ['/audit', 'Added'],
   ['/audit?show=account&which=anna&dialog=1', 'From address'],
   ['/setup', 'Name of the service'],

@@ -228,11 +228,55 @@ test('the server copies its accounts to another one', async () => {
   }
 });
 
-test('what the server can not do is said plainly', () =>
-  as('admin', async (page) => {
-    await page.goto('/cluster');
-    await page.getByText('the Constellation Role is not available yet').waitFor();
-  }));
+test('buckets that nobody uses are found over all servers, and deleted', async () => {
+  const other = await Server.start();
+  try {
+    const made = await other.call('/api/v1/admin/storage/register-bucket');
+    const buckets = async () => Object.keys(await other.call('/api/v1/admin/storage/list-buckets'));
+    await as(
+      'admin',
+      async (page) => {
+        const wait = (text) => page.getByText(text).first().waitFor();
+        await page.goto('/cluster');
+        await wait('The Constellation Role is switched off');
+        await page.goto('/settings?tab=roles');
+        await page.getByRole('switch', { name: 'Watch which buckets are used' }).click();
+        await button(page, 'Add server').click();
+        await page.getByLabel('Name').fill('Cellar');
+        await page.getByLabel('Address').fill(other.url);
+        await page.getByLabel('Administrator there').fill(ADMIN);
+        await page.getByLabel('Password', { exact: true }).fill('wrong');
+        const save = async () => {
+          await button(page, 'Save').click();
+          await page.getByText('Unsaved changes').waitFor({ state: 'detached' });
+        };
+        await save();
+        await page.getByRole('link', { name: 'Report', exact: true }).click();
+        await button(page, 'Report now').click();
+        await wait('Nothing is deleted while this is so');
+        await wait('the name or the password is wrong');
+        await page.goto('/settings?tab=roles');
+        await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+        await save();
+        await page.goto('/cluster?show=unused');
+        await button(page, 'Report now').click();
+        await wait('All servers told everything');
+        await wait(made.NewBucketID);
+        assert.ok((await buckets()).includes(made.NewBucketID));
+        await button(page, 'Delete unused buckets').click();
+        const dialog = page.getByRole('dialog');
+        await dialog.getByLabel("Type '127.0.0.1' to confirm").fill('127.0.0.1');
+        await dialog.getByRole('button', { name: 'Delete unused buckets' }).click();
+        // A new bucket may be about to get its vault.
+        await wait('unused bucket was too new');
+        assert.ok((await buckets()).includes(made.NewBucketID));
+      },
+      { expected: /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket/ },
+    );
+  } finally {
+    await other.stop();
+  }
+});
 
 test('an agent is ended from afar', () =>
   as('admin', async (page) => {

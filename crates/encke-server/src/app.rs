@@ -44,6 +44,8 @@ pub struct App {
     pub self_backup: crate::self_backup::SelfBackup,
     /// What is on its way to other servers.
     pub replication: crate::replication::Replication,
+    /// Who uses which bucket of the cluster.
+    pub constellation: crate::constellation::Constellation,
     /// Whether this server is the one that sends e-mails and webhooks, and copies itself to others.
     pub leader: crate::leader::Leader,
     /// E-mail.

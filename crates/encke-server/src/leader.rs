@@ -1,6 +1,5 @@
-//! Of several servers on one database, one sends e-mails, makes scheduled reports, feeds webhooks and
-//! copies itself to others. With SQLite there is
-//! one server, and it leads from its start.
+//! Of several servers on one database, one sends e-mails, makes scheduled reports, feeds webhooks, copies itself to
+//! others and looks for unused buckets. With SQLite there is one server, and it leads from its start.
 
 use crate::app::App;
 use std::sync::Arc;

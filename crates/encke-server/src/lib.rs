@@ -10,6 +10,7 @@ mod archive;
 pub mod auth;
 pub mod clients;
 pub mod console;
+pub mod constellation;
 pub mod email;
 pub mod events;
 pub mod external_login;

@@ -118,6 +118,7 @@ pub fn all_routes() -> Vec<Route> {
     routes.extend(crate::auth::routes());
     routes.extend(crate::clients::routes());
     routes.extend(crate::console::routes());
+    routes.extend(crate::constellation::routes());
     routes.extend(crate::email::routes());
     routes.extend(crate::events::routes());
     routes.extend(crate::external_login::routes());
@@ -218,6 +219,7 @@ impl Server {
             reports: crate::reports::Reports::new(&options.data_dir, options.reports),
             self_backup: crate::self_backup::SelfBackup::default(),
             replication: crate::replication::Replication::default(),
+            constellation: crate::constellation::Constellation::default(),
             data_dir: options.data_dir,
             portals: options.portals,
             acme,
@@ -259,6 +261,7 @@ impl Server {
         crate::storage_role::start(&app).await;
         // After the buckets are in their places: one that is not there yet would look as if it were lost.
         crate::replication::start(&app);
+        crate::constellation::start(&app);
         tokio::spawn(crate::meta::keep_statistics(app.clone()));
         crate::self_backup::start(&app);
         let mut listening = Vec::new();

@@ -57,7 +57,6 @@ fn reason(area: &str, path: &str) -> Support {
         );
     }
     NotYet(match area {
-        "constellation" => "the Constellation Role is not available yet",
         "psa" => "PSA systems are not connected yet",
         _ => "this call is not available yet",
     })
@@ -67,9 +66,7 @@ fn reason(area: &str, path: &str) -> Support {
 /// missing call than from a present one.
 fn guarded(route: Route, path: &str) -> Route {
     let is = |part: &str| path.starts_with("/api/v1/admin/") && path.contains(part);
-    if is("/constellation/") {
-        route.denied_if(|p| p.deny_constellation_role)
-    } else if is("/generate-client/") {
+    if is("/generate-client/") {
         route.denied_if(|p| p.deny_software_build_role)
     } else {
         route

@@ -8,6 +8,7 @@ pub mod audit;
 mod buckets;
 pub mod collections;
 mod config;
+mod constellation;
 mod error;
 mod events;
 mod external_admins;

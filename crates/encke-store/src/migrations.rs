@@ -19,6 +19,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("../migrations/0015_replication.sql"),
     include_str!("../migrations/0016_update_campaigns.sql"),
     include_str!("../migrations/0017_audit.sql"),
+    include_str!("../migrations/0018_constellation.sql"),
 ];
 
 /// The newest version this program knows.

@@ -5,6 +5,7 @@ use super::{resources, service};
 use crate::admins::{OBSCURED, obscured};
 use crate::app::{App, Ending};
 use crate::auth::{Admin, find_admin};
+use crate::constellation;
 use crate::email;
 use crate::events;
 use crate::external_login;
@@ -71,6 +72,7 @@ fn shown(config: &ServerConfigOptions) -> ServerConfigOptions {
     *sources = external_login::obscured_all(sources);
     secrets::hide(&mut shown.email);
     replication::hide(&mut shown);
+    constellation::hide_all(&mut shown);
     webhooks::hide(&mut shown.webhook_options);
     for organization in shown.organizations.values_mut() {
         crate::organizations::hide_secrets(organization);
@@ -132,6 +134,7 @@ fn check(config: &ServerConfigOptions) -> ApiResult<()> {
     external_login::check_all(config, &config.external_admin_user_sources)?;
     email::check(&config.email)?;
     replication::check(config)?;
+    constellation::check_all(config)?;
     webhooks::check(&config.webhook_options)?;
     events::files::check(&config.audit_file_options)?;
     if config.session_settings.expired_in_seconds > MAX_IDLE {
@@ -205,6 +208,7 @@ async fn restore_secrets(
     )?;
     email::adopt(app, "", Some(&present.email), &mut config.email)?;
     replication::adopt(app, present, config)?;
+    constellation::adopt_all(app, present, config)?;
     let hooks = Some(&present.webhook_options);
     webhooks::adopt(app, "", hooks, &mut config.webhook_options)?;
     for (id, organization) in &mut config.organizations {

@@ -6,6 +6,7 @@ mod export;
 
 use crate::app::{App, store_error};
 use crate::auth::Admin;
+use crate::constellation;
 use crate::email;
 use crate::secrets;
 use crate::storage_templates;
@@ -117,6 +118,7 @@ pub(crate) fn check_hosts(hosts: &mut [String]) -> ApiResult<()> {
 pub(crate) fn hide_secrets(organization: &mut Organization) {
     organization.remote_storage = storage_templates::obscured(&organization.remote_storage);
     secrets::hide(&mut organization.email);
+    constellation::hide(&mut organization.constellation_role);
     webhooks::hide(&mut organization.webhook_options);
 }
 
@@ -132,6 +134,9 @@ pub(crate) fn adopt_secrets(
 ) -> ApiResult<()> {
     email::check(&wanted.email)?;
     email::adopt(app, id, present.map(|o| &o.email), &mut wanted.email)?;
+    constellation::check_servers(&wanted.constellation_role)?;
+    let cluster = present.map(|o| o.constellation_role.clone()).unwrap_or_default();
+    constellation::adopt(app, &cluster, &mut wanted.constellation_role)?;
     webhooks::check(&wanted.webhook_options)?;
     crate::events::files::check(&wanted.audit_file_options)?;
     let hooks = present.map(|o| &o.webhook_options);

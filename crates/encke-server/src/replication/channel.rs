@@ -311,7 +311,7 @@ async fn cycle(app: &Arc<App>, channel: &Channel, failures: &mut u32) -> Result<
         .target
         .password(app)
         .map_err(|e| Failure::Away(e.message))?;
-    let remote = Remote::new(&channel.target, password);
+    let remote = Remote::new(&channel.target.address, &channel.target.username, password);
     remote.connect().await?;
     loop {
         channel.clear();

@@ -8,6 +8,7 @@
 mod accounts;
 mod channel;
 mod endpoints;
+mod entries;
 mod files;
 mod receive;
 mod remote;
@@ -15,6 +16,7 @@ mod settings;
 mod status;
 
 pub use endpoints::routes;
+pub(crate) use remote::{Failure, Remote};
 pub(crate) use settings::{adopt, check, hide};
 
 use crate::app::App;

@@ -1,6 +1,6 @@
 //! The other server: its published API, the calls of our own for what that does not carry, and its buckets.
 
-use super::settings::Target;
+use super::entries::Entries;
 use crate::storage_role::{Kind, Object};
 use encke_store::BucketId;
 use http_body_util::StreamBody;
@@ -32,7 +32,7 @@ pub(super) type Name = [u8; 32];
 
 /// Why something was not done.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The other server can not be reached, or does not let this one in. Nothing else will be done either.
     Away(String),
     /// It does not do this one thing.
@@ -48,7 +48,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// For people.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Failure::Away(t) | Failure::Here(t) => t.clone(),
             Failure::Refused { status, message } => format!("{message} ({status})"),
@@ -61,7 +61,7 @@ impl Failure {
     }
 
     /// Whether there is no such thing there.
-    pub(super) fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Failure::Refused { status: 404, .. })
     }
 }
@@ -110,8 +110,8 @@ async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-/// A server that is copied to, and a session there.
-pub(super) struct Remote {
+/// Another server, and a session there.
+pub(crate) struct Remote {
     address: String,
     username: String,
     password: String,
@@ -120,10 +120,11 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(target: &Target, password: String) -> Self {
+    /// `address` has no slash at the end.
+    pub(crate) fn new(address: &str, username: &str, password: String) -> Self {
         Self {
-            address: target.address.clone(),
-            username: target.username.clone(),
+            address: address.to_string(),
+            username: username.to_string(),
             password,
             session: Mutex::default(),
         }
@@ -161,7 +162,7 @@ impl Remote {
                 self.username
             ))),
             (449, _) => Err(Failure::Away(format!(
-                "The server asks '{}' for a second factor; copying needs an administrator with a password alone",
+                "The server asks '{}' for a second factor; this needs an administrator with a password alone",
                 self.username
             ))),
             (200, _) => Err(self.not_a_server()),
@@ -194,7 +195,7 @@ impl Remote {
     }
 
     /// Calls an endpoint as the administrator there. `path` is without `/api/v1/admin/`, unless it begins with a slash.
-    pub(super) async fn call(&self, path: &str, fields: &[(&str, &str)]) -> Result<Value, Failure> {
+    pub(crate) async fn call(&self, path: &str, fields: &[(&str, &str)]) -> Result<Value, Failure> {
         let (root, path) = match path.strip_prefix('/') {
             Some(path) => ("", path),
             None => ("/api/v1/admin", path),
@@ -221,6 +222,56 @@ impl Remote {
                     return Err(Failure::Away(format!("The server answers: {message} ({status})")));
                 }
                 _ => return Err(Failure::Refused { status, message }),
+            }
+        }
+    }
+
+    /// Calls an endpoint whose answer is a map that may be larger than memory, and hands over each name with the JSON
+    /// text under it. A map that breaks off, and an entry that `each` does not take, are failures.
+    pub(crate) async fn each_entry(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str, &[u8]) -> Option<()>,
+    ) -> Result<(), Failure> {
+        let url = format!("{}/api/v1/admin/{path}", self.address);
+        let mut stale: Option<String> = None;
+        loop {
+            let session = self.session(stale.as_deref()).await?;
+            let fields = [
+                ("Username", self.username.as_str()),
+                ("AuthType", "SessionKey"),
+                ("SessionKey", session.as_str()),
+            ];
+            let sent = client().post(&url).form(&fields).send().await;
+            let mut answer = sent.map_err(|e| away(&e))?;
+            let succeeded = answer.status().is_success();
+            let mut entries = Entries::default();
+            // The envelope of a failure is a map, too; what an entry of a list holds is never a bare number.
+            let (mut status, mut message) = (None, String::new());
+            while let Some(part) = answer.chunk().await.map_err(|e| away(&e))? {
+                let read = entries.read(&part, &mut |name, value| {
+                    if name == "Status" && value.first().is_some_and(u8::is_ascii_digit) {
+                        status = serde_json::from_slice::<u16>(value).ok();
+                        return status.map(drop);
+                    }
+                    if status.is_some() || !succeeded {
+                        if name == "Message" {
+                            message = serde_json::from_slice(value).unwrap_or_default();
+                        }
+                        return Some(());
+                    }
+                    each(name, value)
+                });
+                read.ok_or_else(|| self.not_a_server())?;
+            }
+            entries.end().ok_or_else(|| self.not_a_server())?;
+            match status {
+                None if succeeded => return Ok(()),
+                None => return Err(self.not_a_server()),
+                Some(403) if stale.is_none() => {
+                    stale = Some(session);
+                }
+                Some(status) => return Err(Failure::Refused { status, message }),
             }
         }
     }

@@ -80,6 +80,7 @@ fn prepare(data_dir: &Path) {
     let copies_folder = data_dir.with_file_name("copies").display().to_string();
     configure(data_dir, move |config| {
         config.software_build_role.role_enabled = true;
+        config.constellation_role.role_enabled = true;
         // What is measured here is not how guessing is slowed down.
         config.login_protection.enabled = true;
         config.login_protection.failure_threshold = 1_000_000;

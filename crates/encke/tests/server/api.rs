@@ -509,11 +509,11 @@ fn bad_requests_get_a_clear_error_and_the_server_goes_on() {
         .unwrap();
     assert_eq!(unknown.status().as_u16(), 404);
     assert_eq!(
-        server.call("/api/v1/admin/constellation/status", &[])["Status"],
+        server.call("/api/v1/admin/meta/psa-config-list/get", &[])["Status"],
         501
     );
     assert_eq!(
-        server.post("/api/v1/admin/constellation/status", &[])["Status"],
+        server.post("/api/v1/admin/meta/psa-config-list/get", &[])["Status"],
         403,
         "501 is not for strangers"
     );

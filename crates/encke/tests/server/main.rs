@@ -9,6 +9,7 @@ mod accounts;
 mod api;
 mod audit;
 mod client_builds;
+mod constellation;
 mod email;
 mod events;
 mod external_login;

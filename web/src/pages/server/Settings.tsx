@@ -177,12 +177,56 @@ function Roles(part: Props) {
           fields={[
             on('SoftwareBuildRole.RoleEnabled', t('Build branded clients')),
             on('SoftwareBuildRole.AllowUnauthenticatedDownloads', t('Downloads without signing in')),
+          ]}
+        />
+      </Section>
+      <Section
+        title={t('Cluster')}
+        help={
+          <>
+            {t('One server asks all others which buckets they have and who uses them.')}{' '}
+            <Link to="/cluster">{t('Report')}</Link>
+          </>
+        }
+      >
+        <Fields
+          {...part}
+          fields={[
             on('ConstellationRole.RoleEnabled', t('Watch which buckets are used')),
             on(
               'ConstellationRole.DeleteUnusedData',
               t('Delete unused buckets'),
-              t('Only where every server of the cluster is listed'),
+              t('Every hour. Only where every server of the cluster is listed'),
             ),
+          ]}
+        />
+        <FieldList
+          {...part}
+          path="ConstellationRole.Servers"
+          add={t('Add server')}
+          empty={t('This server alone.')}
+          create={() => ({
+            Type: 'comet',
+            Description: '',
+            RemoteAddress: 'https://',
+            Username: '',
+            Password: '',
+          })}
+          fields={[
+            { path: 'Description', label: t('Name') },
+            {
+              path: 'RemoteAddress',
+              label: t('Address'),
+              help: t('Such as https://copy.example.com'),
+              required: true,
+            },
+            {
+              path: 'Username',
+              label: t('Administrator there'),
+              help: t('One of the top level, with a password alone'),
+              required: true,
+            },
+            { path: 'Password', label: t('Password'), kind: 'secret', required: true },
           ]}
         />
       </Section>
