@@ -4,6 +4,10 @@
 use crate::Store;
 use crate::error::StoreResult;
 use crate::sql::P;
+use serde_json::json;
+
+/// What tokens are called where it is noted who made them.
+const KIND: &str = "install-token";
 
 /// A stored token.
 #[derive(Clone, Debug)]
@@ -41,7 +45,14 @@ impl Store {
                     P::Int(t.expires),
                 ],
             )?;
-            Ok(())
+            let organization = tx.sql().first(
+                "SELECT organization FROM users WHERE username = ?1",
+                &[P::Text(&t.username)],
+                |row| Ok(row.text(0)?.to_string()),
+            )?;
+            let told = json!({ "Server": t.server, "ExpireTime": t.expires });
+            let organization = organization.unwrap_or_default();
+            tx.note_change(KIND, &organization, &t.username, None, Some(&told))
         })
         .await
     }

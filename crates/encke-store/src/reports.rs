@@ -4,7 +4,8 @@ use crate::Store;
 use crate::error::{StoreError, StoreResult};
 use crate::events::now;
 use crate::sessions::SessionKind;
-use crate::sql::{P, Row, Tx};
+use crate::sql::{P, Row, Sql, Tx};
+use serde_json::{Value, json};
 
 /// Whose a report is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +98,11 @@ pub struct ReportCalls {
     /// How many rows they got.
     pub rows: i64,
 }
+
+/// What these are called where it is noted who changed them.
+const CODE: &str = "report-code";
+const SOURCE: &str = "report-source";
+const TEMPLATE: &str = "report-template";
 
 /// Days that the log of calls is kept.
 const KEEP_CALLS: i64 = 90;
@@ -211,6 +217,82 @@ const TEMPLATE_COLUMNS: &str = "id, owner_kind, owner, organization, audience, v
 const USABLE: &str = "organization = ?3 AND (owner_kind = ?1 AND owner = ?2 OR audience = 'everyone'
     OR audience = 'admins' AND ?1 = 'admin')";
 
+/// A code as it is noted. Its hash says whether it became another one; by its name it is kept as a secret.
+fn told_code(report: &str, code: &StoredCode) -> Value {
+    json!({ "Report": report, "APIKey": code.hash, "Locale": code.locale, "Expires": code.expires,
+        "Addresses": code.addresses })
+}
+
+/// A stored document to be noted; of one that is damaged nothing.
+fn document(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_default()
+}
+
+fn told_source(source: &StoredSource) -> Value {
+    json!({ "Name": source.name, "Source": document(&source.body), "Secret": source.sealed })
+}
+
+/// What templates call a key is the name of a column, and no secret.
+fn columns_named(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(name, v)| {
+                let name = if name == "key" { "column".into() } else { name };
+                (name, columns_named(v))
+            })
+            .collect(),
+        Value::Array(all) => all.into_iter().map(columns_named).collect(),
+        other => other,
+    }
+}
+
+fn told_template(audience: &str, body: &str) -> Value {
+    json!({ "Audience": audience, "Template": columns_named(document(body)) })
+}
+
+/// Notes a change of something that an owner has.
+fn note(
+    tx: &mut Tx,
+    kind: &str,
+    owner: &ReportOwner,
+    id: &str,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) -> StoreResult<()> {
+    tx.asked_if_unknown(&owner.name, &owner.organization);
+    tx.note_change(kind, &owner.organization, id, old, new)
+}
+
+/// The name of an owner's report, and its code.
+fn find_code(sql: &mut dyn Sql, id: &str, owner: &ReportOwner) -> StoreResult<(String, Option<StoredCode>)> {
+    let [kind, who, organization] = owned(owner);
+    let name = sql.first(
+        "SELECT name FROM reports WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
+        &[P::Text(id), kind, who, organization],
+        |row| Ok(row.text(0)?.to_string()),
+    )?;
+    let name = name.ok_or(StoreError::NotFound)?;
+    let code = sql.first(
+        "SELECT code_hash, sealed, locale, expires, addresses, created FROM report_codes WHERE report = ?1",
+        &[P::Text(id)],
+        |row| read_code(row, 0),
+    )?;
+    Ok((name, code))
+}
+
+fn find_source(sql: &mut dyn Sql, id: &str, owner: &ReportOwner) -> StoreResult<Option<StoredSource>> {
+    let query = format!("SELECT {SOURCE_COLUMNS} FROM report_sources WHERE id = ?1");
+    let found = sql.first(&query, &[P::Text(id)], read_source)?;
+    Ok(found.filter(|s| s.owner == *owner))
+}
+
+fn find_template(sql: &mut dyn Sql, id: i64, owner: &ReportOwner) -> StoreResult<Option<StoredTemplate>> {
+    let query = format!("SELECT {TEMPLATE_COLUMNS} FROM report_templates WHERE id = ?1");
+    let found = sql.first(&query, &[P::Int(id)], read_template)?;
+    Ok(found.filter(|t| t.owner == *owner))
+}
+
 /// `NotFound` when a statement touched nothing.
 fn found(touched: u64) -> StoreResult<()> {
     if touched == 0 {
@@ -278,6 +360,7 @@ impl Store {
     pub async fn delete_report(&self, id: &str, owner: &ReportOwner) -> StoreResult<()> {
         let (id, owner) = (id.to_string(), owner.clone());
         self.write(move |tx| {
+            let (name, code) = find_code(tx.sql(), &id, &owner)?;
             let [kind, who, organization] = owned(&owner);
             let touched = tx.execute(
                 "DELETE FROM reports WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
@@ -293,6 +376,9 @@ impl Store {
             ] {
                 tx.execute(&format!("DELETE FROM {table} WHERE report = ?1"), &[P::Text(&id)])?;
             }
+            if let Some(code) = code {
+                note(tx, CODE, &owner, &id, Some(&told_code(&name, &code)), None)?;
+            }
             Ok(())
         })
         .await
@@ -304,21 +390,7 @@ impl Store {
     /// `NotFound` when there is no such report; or the database fails.
     pub async fn report_code(&self, id: &str, owner: &ReportOwner) -> StoreResult<Option<StoredCode>> {
         let (id, owner) = (id.to_string(), owner.clone());
-        self.read(move |sql| {
-            let [kind, who, organization] = owned(&owner);
-            let known = sql.first(
-                "SELECT 1 FROM reports WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
-                &[P::Text(&id), kind, who, organization],
-                |row| row.int(0),
-            )?;
-            known.ok_or(StoreError::NotFound)?;
-            sql.first(
-                "SELECT code_hash, sealed, locale, expires, addresses, created FROM report_codes WHERE report = ?1",
-                &[P::Text(&id)],
-                |row| read_code(row, 0),
-            )
-        })
-        .await
+        self.read(move |sql| Ok(find_code(sql, &id, &owner)?.1)).await
     }
 
     /// The codes of an owner's reports, each with its report's id.
@@ -346,18 +418,9 @@ impl Store {
     pub async fn add_report_code(&self, id: &str, owner: &ReportOwner, code: StoredCode) -> StoreResult<()> {
         let (id, owner) = (id.to_string(), owner.clone());
         self.write(move |tx| {
-            let [kind, who, organization] = owned(&owner);
-            let params = [P::Text(&id), kind, who, organization];
-            let known = tx.sql().first(
-                "SELECT (SELECT COUNT(*) FROM report_codes WHERE report = ?1) FROM reports
-                 WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
-                &params,
-                |row| row.int(0),
-            )?;
-            match known {
-                None => return Err(StoreError::NotFound),
-                Some(0) => {}
-                Some(_) => return Err(StoreError::Exists),
+            let (name, known) = find_code(tx.sql(), &id, &owner)?;
+            if known.is_some() {
+                return Err(StoreError::Exists);
             }
             tx.execute(
                 "INSERT INTO report_codes (code_hash, report, sealed, locale, created, expires, addresses)
@@ -372,7 +435,42 @@ impl Store {
                     P::Text(&code.addresses),
                 ],
             )?;
-            Ok(())
+            note(tx, CODE, &owner, &id, None, Some(&told_code(&name, &code)))
+        })
+        .await
+    }
+
+    /// Puts a new code in the place of a report's present one, which is worthless from the same moment. Its limits stay.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such report or it has no code; or the database fails.
+    pub async fn replace_report_code(
+        &self,
+        id: &str,
+        owner: &ReportOwner,
+        code: StoredCode,
+    ) -> StoreResult<()> {
+        let (id, owner) = (id.to_string(), owner.clone());
+        self.write(move |tx| {
+            let (name, old) = find_code(tx.sql(), &id, &owner)?;
+            let old = old.ok_or(StoreError::NotFound)?;
+            tx.execute(
+                "UPDATE report_codes SET code_hash = ?2, sealed = ?3, locale = ?4, created = ?5 WHERE report = ?1",
+                &[
+                    P::Text(&id),
+                    P::Text(&code.hash),
+                    P::Text(&code.sealed),
+                    P::Text(&code.locale),
+                    P::Int(now()),
+                ],
+            )?;
+            let new = StoredCode {
+                expires: old.expires,
+                addresses: old.addresses.clone(),
+                ..code
+            };
+            let (before, after) = (told_code(&name, &old), told_code(&name, &new));
+            note(tx, CODE, &owner, &id, Some(&before), Some(&after))
         })
         .await
     }
@@ -384,13 +482,10 @@ impl Store {
     pub async fn revoke_report_code(&self, id: &str, owner: &ReportOwner) -> StoreResult<()> {
         let (id, owner) = (id.to_string(), owner.clone());
         self.write(move |tx| {
-            let [kind, who, organization] = owned(&owner);
-            let touched = tx.execute(
-                "DELETE FROM report_codes WHERE report IN
-                 (SELECT id FROM reports WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4)",
-                &[P::Text(&id), kind, who, organization],
-            )?;
-            found(touched)
+            let (name, code) = find_code(tx.sql(), &id, &owner)?;
+            let code = code.ok_or(StoreError::NotFound)?;
+            tx.execute("DELETE FROM report_codes WHERE report = ?1", &[P::Text(&id)])?;
+            note(tx, CODE, &owner, &id, Some(&told_code(&name, &code)), None)
         })
         .await
     }
@@ -408,13 +503,22 @@ impl Store {
     ) -> StoreResult<()> {
         let (id, owner, addresses) = (id.to_string(), owner.clone(), addresses.to_string());
         self.write(move |tx| {
-            let [kind, who, organization] = owned(&owner);
-            let touched = tx.execute(
-                "UPDATE report_codes SET expires = ?5, addresses = ?6 WHERE report IN
-                 (SELECT id FROM reports WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4)",
-                &[P::Text(&id), kind, who, organization, P::Int(expires), P::Text(&addresses)],
+            let (name, code) = find_code(tx.sql(), &id, &owner)?;
+            let code = code.ok_or(StoreError::NotFound)?;
+            tx.execute(
+                "UPDATE report_codes SET expires = ?2, addresses = ?3 WHERE report = ?1",
+                &[P::Text(&id), P::Int(expires), P::Text(&addresses)],
             )?;
-            found(touched)
+            let old = told_code(&name, &code);
+            let new = told_code(
+                &name,
+                &StoredCode {
+                    expires,
+                    addresses,
+                    ..code
+                },
+            );
+            note(tx, CODE, &owner, &id, Some(&old), Some(&new))
         })
         .await
     }
@@ -574,6 +678,7 @@ impl Store {
     /// `NotFound` when the id is another owner's; or the database fails.
     pub async fn save_report_source(&self, source: StoredSource) -> StoreResult<()> {
         self.write(move |tx| {
+            let old = find_source(tx.sql(), &source.id, &source.owner)?;
             let [kind, who, organization] = owned(&source.owner);
             let touched = tx.execute(
                 "INSERT INTO report_sources (id, owner_kind, owner, organization, name, body, sealed, version)
@@ -592,7 +697,9 @@ impl Store {
                     P::Text(&source.sealed),
                 ],
             )?;
-            found(touched)
+            found(touched)?;
+            let (before, after) = (old.as_ref().map(told_source), told_source(&source));
+            note(tx, SOURCE, &source.owner, &source.id, before.as_ref(), Some(&after))
         })
         .await
     }
@@ -604,12 +711,9 @@ impl Store {
     pub async fn delete_report_source(&self, id: &str, owner: &ReportOwner) -> StoreResult<()> {
         let (id, owner) = (id.to_string(), owner.clone());
         self.write(move |tx| {
-            let [kind, who, organization] = owned(&owner);
-            let touched = tx.execute(
-                "DELETE FROM report_sources WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
-                &[P::Text(&id), kind, who, organization],
-            )?;
-            found(touched)
+            let gone = find_source(tx.sql(), &id, &owner)?.ok_or(StoreError::NotFound)?;
+            tx.execute("DELETE FROM report_sources WHERE id = ?1", &[P::Text(&id)])?;
+            note(tx, SOURCE, &owner, &id, Some(&told_source(&gone)), None)
         })
         .await
     }
@@ -664,6 +768,7 @@ impl Store {
                     row.int(0)
                 })?;
             let id = (last.unwrap_or_default() + 1).max(first);
+            let body = body(id)?;
             let [kind, who, organization] = owned(&owner);
             tx.execute(
                 "INSERT INTO report_templates (id, owner_kind, owner, organization, audience, version, body)
@@ -674,9 +779,11 @@ impl Store {
                     who,
                     organization,
                     P::Text(&audience),
-                    P::Text(&body(id)?),
+                    P::Text(&body),
                 ],
             )?;
+            let new = told_template(&audience, &body);
+            note(tx, TEMPLATE, &owner, &id.to_string(), None, Some(&new))?;
             Ok(id)
         })
         .await
@@ -695,20 +802,14 @@ impl Store {
     ) -> StoreResult<()> {
         let (owner, audience, body) = (owner.clone(), audience.to_string(), body.to_string());
         self.write(move |tx| {
-            let [kind, who, organization] = owned(&owner);
-            let touched = tx.execute(
-                "UPDATE report_templates SET audience = ?5, body = ?6, version = version + 1
-                 WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
-                &[
-                    P::Int(id),
-                    kind,
-                    who,
-                    organization,
-                    P::Text(&audience),
-                    P::Text(&body),
-                ],
+            let old = find_template(tx.sql(), id, &owner)?.ok_or(StoreError::NotFound)?;
+            tx.execute(
+                "UPDATE report_templates SET audience = ?2, body = ?3, version = version + 1 WHERE id = ?1",
+                &[P::Int(id), P::Text(&audience), P::Text(&body)],
             )?;
-            found(touched)
+            let old = told_template(&old.audience, &old.body);
+            let new = told_template(&audience, &body);
+            note(tx, TEMPLATE, &owner, &id.to_string(), Some(&old), Some(&new))
         })
         .await
     }
@@ -720,12 +821,10 @@ impl Store {
     pub async fn delete_report_template(&self, id: i64, owner: &ReportOwner) -> StoreResult<()> {
         let owner = owner.clone();
         self.write(move |tx| {
-            let [kind, who, organization] = owned(&owner);
-            let touched = tx.execute(
-                "DELETE FROM report_templates WHERE id = ?1 AND owner_kind = ?2 AND owner = ?3 AND organization = ?4",
-                &[P::Int(id), kind, who, organization],
-            )?;
-            found(touched)
+            let gone = find_template(tx.sql(), id, &owner)?.ok_or(StoreError::NotFound)?;
+            tx.execute("DELETE FROM report_templates WHERE id = ?1", &[P::Int(id)])?;
+            let gone = told_template(&gone.audience, &gone.body);
+            note(tx, TEMPLATE, &owner, &id.to_string(), Some(&gone), None)
         })
         .await
     }

@@ -31,6 +31,10 @@ export const kinds = (): Record<string, string> => ({
   bucket: t('Bucket'),
   news: t('News'),
   view: t('View'),
+  'report-code': t('API code'),
+  'report-template': t('Report template'),
+  'report-source': t('Data source'),
+  'install-token': t('Install token'),
 });
 
 export const actions = (): Record<string, [string, Tone]> => ({

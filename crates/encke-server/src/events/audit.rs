@@ -24,7 +24,7 @@ params! {
         /// Only what this person did.
         Actor: Option<String>,
         /// Only to things of this kind: `account`, `administrator`, `tenant`, `settings`, `policy`, `group`, `quota`, `news`,
-        /// `view` or `bucket`.
+        /// `view`, `bucket`, `report-code`, `report-template`, `report-source` or `install-token`.
         Kind: Option<String>,
         /// Only this: `add`, `change`, `remove`, `sign-in`, `restore` or `download`.
         Action: Option<String>,

@@ -58,7 +58,24 @@ pub(super) struct Limits {
     pub addresses: String,
 }
 
-/// The report's code: the one it has, or a new one of 160 hexadecimal digits.
+/// A new code of 160 hexadecimal digits, and what is kept of it.
+fn fresh(app: &App, id: &str, locale: &str, limits: &Limits) -> ApiResult<(String, StoredCode)> {
+    let mut bytes = [0u8; 80];
+    getrandom::fill(&mut bytes).map_err(|_| ApiError::internal())?;
+    let code = hex::encode(bytes);
+    let sealed = app.server_key.wrap(&place(id), code.as_bytes());
+    let stored = StoredCode {
+        hash: StoredSession::hash_of(&code),
+        sealed: sealed.map_err(|_| ApiError::internal())?,
+        locale: locale.to_string(),
+        expires: limits.expires,
+        addresses: limits.addresses.clone(),
+        created: 0,
+    };
+    Ok((code, stored))
+}
+
+/// The report's code: the one it has, or a new one.
 pub(super) async fn code(
     app: &App,
     owner: &ReportOwner,
@@ -77,18 +94,7 @@ pub(super) async fn code(
             let code = code.ok().and_then(|c| String::from_utf8(c).ok());
             return code.ok_or_else(ApiError::internal);
         }
-        let mut bytes = [0u8; 80];
-        getrandom::fill(&mut bytes).map_err(|_| ApiError::internal())?;
-        let code = hex::encode(bytes);
-        let sealed = app.server_key.wrap(&place(id), code.as_bytes());
-        let stored = StoredCode {
-            hash: StoredSession::hash_of(&code),
-            sealed: sealed.map_err(|_| ApiError::internal())?,
-            locale: locale.to_string(),
-            expires: limits.expires,
-            addresses: limits.addresses.clone(),
-            created: 0,
-        };
+        let (code, stored) = fresh(app, id, locale, limits)?;
         match app.store.add_report_code(id, owner, stored).await {
             Ok(()) => return Ok(code),
             // Another call was quicker: answer its code.
@@ -131,15 +137,12 @@ async fn rotate(app: Arc<App>, principal: Principal, call: Call<Generate>) -> Ap
         .map_err(not_found("Report"))?;
     let known = known.ok_or_else(|| ApiError::not_found("The report has no API code"))?;
     let locale = locale(call.params.Locale.or(Some(known.locale)))?;
-    let limits = Limits {
-        expires: known.expires,
-        addresses: known.addresses,
-    };
+    let (code, stored) = fresh(&app, &id, &locale, &Limits::default())?;
     app.store
-        .revoke_report_code(&id, &owner)
+        .replace_report_code(&id, &owner, stored)
         .await
         .map_err(not_found("API code"))?;
-    Ok(answer(&code(&app, &owner, &id, &locale, &limits).await?))
+    Ok(answer(&code))
 }
 
 async fn revoke(app: Arc<App>, principal: Principal, call: Call<Report>) -> ApiResult<Envelope> {

@@ -314,6 +314,133 @@ fn who_signed_in_and_who_took_what_out_of_a_vault_is_told() {
     );
 }
 
+#[test]
+fn what_opens_data_is_told_with_its_limits_and_never_itself() {
+    let server = Server::start();
+    add_user(&server, "alice");
+    let reports = |call: &str, fields: &[(&str, &str)]| {
+        ok(server.call(&format!("/api/encke/v1/reports/{call}"), fields))
+    };
+    let report = json!({ "name": "Persons", "template": 1001, "columns": ["lastName"] }).to_string();
+    let saved = reports("save", &[("Report", &report)]);
+    let report = saved["ReportID"].as_str().unwrap().to_string();
+    let id = ("ReportID", report.as_str());
+    let first = reports("generate-code", &[id]);
+    // It is there already: nothing is told.
+    reports("generate-code", &[id]);
+    let limits = [id, ("Expires", "4000000000"), ("Addresses", "192.0.2.0/24")];
+    reports("limit-code", &limits);
+    let second = reports("rotate-code", &[id]);
+    assert_ne!(first["APICode"], second["APICode"]);
+    reports("revoke-code", &[id]);
+
+    let path = server.work_dir.join("theirs.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute_batch("CREATE TABLE t (n int)").unwrap();
+    let source = json!({ "kind": "sqlite", "path": path });
+    let fields = [
+        ("Name", "Customers"),
+        ("Source", &*source.to_string()),
+        ("SourcePassword", "canary-1"),
+    ];
+    let saved = reports("save-source", &fields);
+    let source = saved["SourceID"].as_str().unwrap().to_string();
+    let fields = [
+        ("SourceID", source.as_str()),
+        ("Name", "Clients"),
+        fields[1],
+        ("SourcePassword", "canary-2"),
+    ];
+    reports("save-source", &fields);
+    reports("delete-source", &[("SourceID", &source)]);
+
+    let template = |id: &Value, name: &str| {
+        let columns = json!([{ "key": "lastName", "type": "STRING" }]);
+        json!({ "id": id, "name": name, "source": "sample", "table": "persons", "columns": columns })
+            .to_string()
+    };
+    let fields = [("Template", &*template(&json!(0), "Staff")), ("Audience", "none")];
+    let number = reports("save-template", &fields)["Template"].clone();
+    let fields = [
+        ("Template", &*template(&number, "Persons")),
+        ("Audience", "admins"),
+    ];
+    reports("save-template", &fields);
+    let number = number.to_string();
+    reports("delete-template", &[("Template", &number)]);
+
+    let fields = [
+        ("TargetUser", "alice"),
+        ("TargetPassword", "long enough"),
+        ("Server", "https://backup.example.org/"),
+    ];
+    let token = ok(server.call("/api/v1/admin/create-install-token", &fields));
+
+    let all = deeds(&server, &[]);
+    let lines: Vec<String> = told(&all)
+        .into_iter()
+        .filter(|l| !l.contains(" account "))
+        .collect();
+    let line = |what: &str, which: &str| format!("admin {what} {which}");
+    assert_eq!(
+        lines,
+        [
+            line("add install-token", "alice"),
+            line("remove report-template", &number),
+            line("change report-template", &number),
+            line("add report-template", &number),
+            line("remove report-source", &source),
+            line("change report-source", &source),
+            line("add report-source", &source),
+            line("remove report-code", &report),
+            line("change report-code", &report),
+            line("change report-code", &report),
+            line("add report-code", &report),
+            " add administrator admin".to_string(),
+        ]
+    );
+    let hidden = ("APIKey".to_string(), json!("***"), json!("***"));
+    assert_eq!(changes(&all[8]), [hidden]);
+    assert_eq!(
+        changes(&all[9]),
+        [
+            ("Addresses".into(), json!(""), json!("192.0.2.0/24")),
+            ("Expires".into(), json!(0), json!(4_000_000_000_i64)),
+        ]
+    );
+    let changed = changes(&all[5]);
+    assert!(
+        changed.contains(&("Name".into(), json!("Customers"), json!("Clients"))),
+        "{changed:?}"
+    );
+    assert!(
+        changed.contains(&("Secret".into(), json!("***"), json!("***"))),
+        "{changed:?}"
+    );
+    let made = changes(&all[3]);
+    let column = made.iter().find(|(path, ..)| path.ends_with("/column")).unwrap();
+    assert_eq!(column.2, "lastName", "{made:?}");
+    assert_eq!(
+        changes(&all[2])[0],
+        ("Audience".into(), json!("none"), json!("admins"))
+    );
+    let made = changes(&all[0]);
+    assert!(
+        made.contains(&("Server".into(), Value::Null, json!("https://backup.example.org/"))),
+        "{made:?}"
+    );
+    let text = json!(all).to_string();
+    let secrets = [
+        first["APICode"].as_str().unwrap(),
+        second["APICode"].as_str().unwrap(),
+        token["InstallToken"]["Token"].as_str().unwrap(),
+        "canary",
+    ];
+    for secret in secrets {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
 /// The lines of a tenant's audit file of today.
 fn lines(server: &Server, tenant: &str) -> Vec<Value> {
     let folder = server.data_dir.join(format!("logs/audit/tenant-{tenant}"));
