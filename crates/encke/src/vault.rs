@@ -2,6 +2,7 @@
 
 mod keys;
 mod look;
+mod priority;
 mod repair;
 mod upkeep;
 
@@ -12,6 +13,7 @@ use encke_repo::{
     BackupOptions, Cancel, InitOptions, Node, NodeType, Overwrite, Progress, Repository, RestoreOptions,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use priority::IoPriority;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,9 +43,14 @@ pub struct VaultArgs {
     /// MiB of a pack, from 4 to 128.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(4..=128))]
     pack_size: u8,
-    /// Give way to other programs: the lowest priority for the processor, and for the disk the one that follows from it.
+    /// Give way to other programs: the lowest priority for the processor, and for the disk the one that follows from it,
+    /// unless --io-priority says another.
     #[arg(long)]
     background: bool,
+    /// Rank among the programs that use the disk: `idle`, to use it only when no other does, or from 0 (first) to 7
+    /// (last). By the system's ionice; disks without a scheduler do not go by it.
+    #[arg(long, value_name = "RANK")]
+    io_priority: Option<IoPriority>,
     /// Print results as JSON.
     #[arg(long)]
     json: bool,
@@ -231,6 +238,9 @@ pub fn run(args: &VaultArgs) -> anyhow::Result<()> {
     if args.background {
         // Threads that are started from here on inherit it.
         rustix::process::nice(19).context("the priority can not be lowered")?;
+    }
+    if let Some(priority) = args.io_priority {
+        priority.apply()?;
     }
     let progress = Arc::new(Progress::default());
     let cancel = Cancel::default();

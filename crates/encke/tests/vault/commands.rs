@@ -273,6 +273,34 @@ fn packs_have_the_size_asked_for_and_one_thread_is_enough() {
 }
 
 #[test]
+fn all_threads_have_the_priority_for_the_disk_that_was_asked_for() {
+    let vault = Vault::local();
+    for (asked, shown) in [("idle", "idle"), ("6", "best-effort: prio 6")] {
+        let mut child = vault
+            .command(&["--io-priority", asked, "stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        // More than a chunk: now it waits for the rest, with all its threads.
+        std::io::Write::write_all(&mut input, &noise(9, 9_000_000)).unwrap();
+        support::device::until("threads with the priority", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).ok()?;
+            let tasks: Vec<_> = tasks.map(|task| task.unwrap().file_name()).collect();
+            let told = Command::new("ionice").arg("-p").args(&tasks).output().unwrap();
+            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            (tasks.len() > 2 && told.lines().count() == tasks.len() && told.lines().all(|line| line == shown))
+                .then_some(())
+        });
+        drop(input);
+        assert!(child.wait().unwrap().success());
+    }
+    vault.fails(&["--io-priority", "8", "check"]);
+    vault.fails(&["--io-priority", "last", "check"]);
+}
+
+#[test]
 fn files_are_found_dumped_and_verified() {
     let vault = Vault::local();
     let src = vault.src();
