@@ -45,6 +45,7 @@ pub mod restore;
 pub mod retention;
 mod snapshot;
 mod trees;
+mod zeros;
 
 pub use archive::{BackupOptions, BackupSummary, Exclude, Frozen, OpenStream};
 pub use check::{CheckOptions, CheckReport, Sample};

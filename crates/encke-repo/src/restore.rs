@@ -7,6 +7,7 @@
 mod archive;
 mod attributes;
 mod content;
+mod edges;
 mod files;
 mod plan;
 mod root;
@@ -78,6 +79,7 @@ struct Work<'a> {
     warnings: AtomicU64,
     kept: AtomicU64,
     owner: attributes::Owner,
+    edges: edges::Edges,
 }
 
 impl<'a> Work<'a> {
@@ -97,6 +99,7 @@ impl<'a> Work<'a> {
             warnings: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             owner: attributes::Owner::default(),
+            edges: edges::Edges::default(),
         }
     }
 

@@ -326,6 +326,45 @@ fn holes_stay_holes() {
 }
 
 #[test]
+fn an_image_comes_back_byte_for_byte_with_its_holes() {
+    let place = Place::new();
+    let file = fs::File::create(place.src().join("image")).unwrap();
+    let write = |content: &[u8], at| std::os::unix::fs::FileExt::write_all_at(&file, content, at).unwrap();
+    // Content that begins and ends anywhere within blocks, zeros between, some of them within a chunk, and the same
+    // content again.
+    let (mut at, mut written) = (777, 0);
+    for (seed, length) in [
+        (1, 9_000_001),
+        (2, 4_097),
+        (3, 300_000),
+        (4, 12_345_678),
+        (1, 9_000_001),
+        (5, 2_000_000),
+    ] {
+        write(&noise(seed, length), at);
+        written += length as u64;
+        at += length as u64 + [5, 70_000, 5_000_003][seed as usize % 3];
+    }
+    file.set_len(at + 3_000_000).unwrap();
+    let repo = place.init();
+    let summary = place.backup(&repo);
+    for round in 0..3 {
+        let restored = place.restore(
+            &repo,
+            &repo.snapshot(&summary.snapshot_id).unwrap(),
+            &format!("restored{round}"),
+        );
+        assert_same(&place.src(), &restored);
+        let blocks = fs::metadata(restored.join("image")).unwrap().blocks();
+        // Zeros at the ends of content, up to two stretches of 64 KiB and a block for each.
+        assert!(
+            blocks * 512 < written + 6 * 140_000,
+            "{blocks} blocks for {written} bytes"
+        );
+    }
+}
+
+#[test]
 fn what_is_left_out_is_left_out_and_what_can_not_be_read_is_told() {
     let place = Place::new();
     let src = place.src();

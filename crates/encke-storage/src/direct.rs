@@ -8,19 +8,19 @@ use rustix::io::Errno;
 use std::cell::RefCell;
 
 /// Parts of at least this many bytes are worth it.
-pub(crate) const FROM: usize = 256 * 1024;
+pub const FROM: usize = 256 * 1024;
 /// What requests are made of: large enough for a disk's full speed, and small beside a pack.
 const PART: usize = 2 * 1024 * 1024;
 /// Alignment of memory, offsets and sizes that suits every disk.
-const ALIGNMENT: usize = 4096;
+pub const BLOCK: usize = 4096;
 
 /// Memory that disks read from and write into.
 struct Room(Vec<u8>);
 
 impl Room {
     fn bytes(&mut self) -> &mut [u8] {
-        self.0.resize(PART + ALIGNMENT, 0);
-        let start = self.0.as_ptr().align_offset(ALIGNMENT);
+        self.0.resize(PART + BLOCK, 0);
+        let start = self.0.as_ptr().align_offset(BLOCK);
         &mut self.0[start..start + PART]
     }
 }
@@ -44,47 +44,61 @@ pub fn suits(file: impl AsFd) -> bool {
 /// The system's, when it can not be written.
 pub fn write_at(file: impl AsFd, offset: u64, content: &[u8], direct: bool) -> Result<(), Errno> {
     let file = file.as_fd();
-    if !direct || content.len() < FROM {
+    let (before, after) = ends(offset, content.len());
+    if !direct || content.len() < FROM + before + after {
         return write_all(file, offset, content);
     }
-    let before = ahead_of_block(offset).min(content.len());
-    let after = content.len() - (content.len() - before) % ALIGNMENT;
+    let end = content.len() - after;
     write_all(file, offset, &content[..before])?;
-    write_all(file, offset + after as u64, &content[after..])?;
-    let (offset, content) = (offset + before as u64, &content[before..after]);
-    let done = if content.len() >= FROM {
-        write_blocks(file, offset, content)?
-    } else {
-        0
-    };
-    write_all(file, offset + done as u64, &content[done..])
+    write_all(file, offset + end as u64, &content[end..])?;
+    write_blocks(file, offset + before as u64, &[&content[before..end]])
 }
 
-/// Bytes from an offset to the next block.
-fn ahead_of_block(offset: u64) -> usize {
-    let within = usize::try_from(offset % ALIGNMENT as u64).expect("less than a block");
-    (ALIGNMENT - within) % ALIGNMENT
+/// How many bytes of content that is written at an offset lie before and behind its whole blocks.
+#[must_use]
+pub fn ends(offset: u64, length: usize) -> (usize, usize) {
+    let within = usize::try_from(offset % BLOCK as u64).expect("less than a block");
+    let before = ((BLOCK - within) % BLOCK).min(length);
+    (before, (length - before) % BLOCK)
 }
 
-/// Writes as many whole blocks as the disk allows; answers how many bytes that was.
-fn write_blocks(file: BorrowedFd, offset: u64, content: &[u8]) -> Result<usize, Errno> {
+/// Writes whole blocks, given in parts that lie one behind the other, past the page cache where the disk allows it.
+///
+/// # Errors
+/// The system's, when they can not be written.
+pub fn write_blocks(file: impl AsFd, offset: u64, parts: &[&[u8]]) -> Result<(), Errno> {
+    let file = file.as_fd();
     let flags = rustix::fs::fcntl_getfl(file)?;
-    if rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT).is_err() {
-        return Ok(0);
-    }
+    let mut direct = rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT).is_ok();
     let written = ROOM.with_borrow_mut(|room| {
         let room = room.bytes();
-        let mut done = 0;
-        for part in content.chunks(PART) {
-            room[..part.len()].copy_from_slice(part);
-            match write_all(file, offset + done as u64, &room[..part.len()]) {
-                Ok(()) => done += part.len(),
-                // A disk with other ideas of alignment. A part that was written in part is written again.
-                Err(Errno::INVAL) => break,
-                Err(e) => return Err(e),
+        let (mut at, mut filled) = (offset, 0);
+        let mut flush = |part: &[u8]| {
+            match write_all(file, at, part) {
+                // A disk with other ideas of alignment. What was written in part is written again.
+                Err(Errno::INVAL) if direct => {
+                    direct = false;
+                    rustix::fs::fcntl_setfl(file, flags)?;
+                    write_all(file, at, part)?;
+                }
+                written => written?,
+            }
+            at += part.len() as u64;
+            Ok(())
+        };
+        for mut part in parts.iter().copied() {
+            while !part.is_empty() {
+                let (now, later) = part.split_at(part.len().min(PART - filled));
+                room[filled..filled + now.len()].copy_from_slice(now);
+                filled += now.len();
+                part = later;
+                if filled == PART {
+                    flush(room)?;
+                    filled = 0;
+                }
             }
         }
-        Ok(done)
+        flush(&room[..filled])
     });
     rustix::fs::fcntl_setfl(file, flags)?;
     written
@@ -117,8 +131,8 @@ pub(crate) fn read_at(file: impl AsFd, offset: u64, out: &mut [u8]) -> Result<us
         let mut done = 0;
         while done < out.len() {
             let at = offset + done as u64;
-            let skip = usize::try_from(at % ALIGNMENT as u64).expect("less than a block");
-            let wanted = (skip + out.len() - done).next_multiple_of(ALIGNMENT).min(PART);
+            let skip = usize::try_from(at % BLOCK as u64).expect("less than a block");
+            let wanted = (skip + out.len() - done).next_multiple_of(BLOCK).min(PART);
             let got = match rustix::io::pread(file, &mut room[..wanted], at - skip as u64) {
                 Err(Errno::INTR) => continue,
                 got => got?,

@@ -10,6 +10,7 @@ use crate::id::Id;
 use crate::node::Node;
 use crate::pack::BlobType;
 use crate::progress::Progress;
+use crate::zeros::is_zero;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -59,11 +60,19 @@ impl FileState {
             content.len() - 1
         };
         self.pending.fetch_add(1, Ordering::AcqRel);
-        if let Some(chunk) = shared.pool.offer(Chunk {
+        // Zeros are done with before another thread would have heard of them.
+        let blank = is_blank(&data);
+        let chunk = Chunk {
             data,
             file: self.clone(),
             place,
-        }) {
+        };
+        let kept = if blank {
+            Some(chunk)
+        } else {
+            shared.pool.offer(chunk)
+        };
+        if let Some(chunk) = kept {
             chunk.save(worker, shared);
         }
     }
@@ -192,10 +201,15 @@ impl Worker {
     }
 }
 
+/// Whether a chunk is one of those that zeros are cut into.
+fn is_blank(content: &[u8]) -> bool {
+    content.len() == MIN && is_zero(content)
+}
+
 /// The content's name. Holes and blank parts of images are chunks of zeros, all of one size, whose name is known.
 fn name(content: &[u8]) -> Id {
     static ZEROS: OnceLock<Id> = OnceLock::new();
-    if content.len() == MIN && content[..64].iter().all(|&b| b == 0) && content.iter().all(|&b| b == 0) {
+    if is_blank(content) {
         return *ZEROS.get_or_init(|| Id::of(content));
     }
     Id::of(content)

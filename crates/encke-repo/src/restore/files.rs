@@ -12,6 +12,7 @@ use crate::node::Node;
 use crate::pack::BlobType;
 use crate::progress::Progress;
 use crate::repository::Unsealer;
+use crate::zeros::is_zero;
 use encke_storage::FileKind;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -98,7 +99,8 @@ pub(super) fn verify(plan: &Plan, work: &Work) -> RepoResult<()> {
     let targets: Vec<Target> = plan
         .files
         .iter()
-        .map(|entry| Target::new(entry, None, true))
+        .enumerate()
+        .map(|(number, entry)| Target::new(entry, number, None, true))
         .collect();
     let empty = targets.iter().filter(|t| t.is_done()).count() + plan.others.len();
     Progress::add(&work.progress.files_done, empty as u64);
@@ -149,10 +151,10 @@ fn prepare<'a>(
     // crash. For a small file its mark is enough, and less work.
     let draft = (in_the_way || node.content.len() > 1 || !root.keeps_mark)
         .then(|| format!("{DRAFT}{}-{number}", std::process::id()).into());
-    let mut target = Target::new(entry, draft, dir.fresh);
+    let mut target = Target::new(entry, number, draft, dir.fresh);
     if node.content.len() != 1 {
         let made = create(at, target.name()).and_then(|file| {
-            target.reserve(&file, root)?;
+            target.reserve(&file, root, work)?;
             Ok(file)
         });
         match made {
@@ -336,10 +338,11 @@ fn read_pack(
             let key = work.repo.key();
             let content =
                 sealed.and_then(|sealed| thread.unsealer.open(key, &u.id, sealed, u.at.uncompressed));
+            let blank = root.is_some() && content.as_ref().is_ok_and(|content| is_zero(content));
             for &(number, offset) in &u.places {
                 let target = &targets[number as usize];
                 match &content {
-                    Ok(content) => target.put(offset, content, plan, root, &mut thread.opened, work),
+                    Ok(content) => target.put(offset, content, blank, plan, root, &mut thread.opened, work),
                     Err(e) => target.lost(e, plan, root, &mut thread.opened, work),
                 }
             }
