@@ -40,6 +40,8 @@ const MANY_FILES: usize = 16;
 const SMALL: u64 = PACK_SIZE as u64 / 4;
 /// Blobs are read together while the gap between them is smaller than this.
 const MAX_GAP: u32 = 256 * 1024;
+/// ... and until they have this many bytes, so that a thread holds little more than the blobs of one pack.
+const MAX_READ: u32 = 4 * 1024 * 1024;
 
 /// How much to free, and what that may cost.
 #[derive(Clone, Copy, Debug)]
@@ -329,7 +331,8 @@ impl Repository {
         let packer = Packer::new(self);
         let failed = Mutex::new(Vec::new());
         let copied = std::thread::scope(|scope| {
-            for _ in 0..self.writers() {
+            // More is written than is worked on: as many as the storage takes.
+            for _ in 0..self.backend().parallel() {
                 scope.spawn(|| packer.write_loop(progress, cancel));
             }
             let copied = self.for_each(&chosen, cancel, |(n, id, blobs)| {
@@ -380,7 +383,7 @@ impl Repository {
             let start = blobs[first].offset;
             let mut end = start;
             let together = rest.iter().take_while(|&&i| {
-                let near = blobs[i].offset <= end.saturating_add(MAX_GAP);
+                let near = blobs[i].offset <= end.saturating_add(MAX_GAP) && end - start < MAX_READ;
                 if near {
                     end = end.max(blobs[i].offset.saturating_add(blobs[i].length));
                 }
@@ -390,16 +393,16 @@ impl Repository {
             rest = after;
             let name = pack.to_string();
             let length = (end - start) as usize;
-            let part = self
+            let mut part = self
                 .backend()
                 .get_range(FileKind::Pack, &name, u64::from(start), length)?;
             Progress::add(&progress.downloaded, length as u64);
             for &i in group {
                 let blob = &blobs[i];
                 let from = (blob.offset - start) as usize;
-                let sealed = &part[from..from + blob.length as usize];
-                self.open_blob(&blob.id, &mut sealed.to_vec(), blob.uncompressed)?;
+                let sealed = &mut part[from..from + blob.length as usize];
                 out[i] = sealed.to_vec();
+                self.open_blob(&blob.id, sealed, blob.uncompressed)?;
             }
         }
         Ok(out)
