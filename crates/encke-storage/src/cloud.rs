@@ -380,3 +380,119 @@ impl Backend for Cloud {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::{Arc, Mutex};
+
+    /// Objects of a page.
+    const PAGE: usize = 3;
+
+    fn name(number: usize) -> String {
+        format!("{number:064x}")
+    }
+
+    /// The page of an S3 listing that begins with an object.
+    fn page(first: usize, objects: usize) -> String {
+        let end = (first + PAGE).min(objects);
+        let mut text = String::from("<ListBucketResult>");
+        for number in first..end {
+            let (name, size) = (name(number), 1000 + number);
+            text += &format!(
+                "<Contents><Key>data/{}/{name}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
+                 <ETag>&quot;0&quot;</ETag><Size>{size}</Size></Contents>",
+                &name[..2]
+            );
+        }
+        let truncated = end < objects;
+        text += &format!("<IsTruncated>{truncated}</IsTruncated>");
+        if truncated {
+            text += &format!("<NextContinuationToken>{end}</NextContinuationToken>");
+        }
+        text + "</ListBucketResult>"
+    }
+
+    /// Answers one request: the page that its token asks for. How often each page was asked for is counted, and it fails
+    /// at first, in one of several ways.
+    fn answer(mut stream: &TcpStream, objects: usize, asked: &Mutex<HashMap<usize, usize>>) -> Option<()> {
+        let mut lines = BufReader::new(stream).lines();
+        let request = lines.next()?.ok()?;
+        lines
+            .find(|line| line.as_ref().is_ok_and(String::is_empty))?
+            .ok()?;
+        let first = match request.split_once("continuation-token=") {
+            Some((_, rest)) => rest.split(['&', ' ']).next()?.parse().ok()?,
+            None => 0,
+        };
+        let tries = {
+            let mut asked = asked.lock().unwrap();
+            let tries = asked.entry(first).or_insert(0);
+            *tries += 1;
+            *tries
+        };
+        let text = page(first, objects);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            text.len()
+        );
+        match (first / PAGE, tries) {
+            // Broken off before anything came...
+            (1, 1) => return None,
+            // ...amid the answer, with an object in it that came whole...
+            (2, 1) => {
+                stream.write_all(head.as_bytes()).ok()?;
+                stream.write_all(&text.as_bytes()[..text.len() * 2 / 3]).ok()?;
+                return None;
+            }
+            // ...and refused for the time being, twice.
+            (3, 1 | 2) => {
+                let busy = "HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+                return stream.write_all(busy.as_bytes()).ok();
+            }
+            _ => {}
+        }
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(text.as_bytes()).ok()
+    }
+
+    #[test]
+    fn a_listing_that_breaks_goes_on_with_the_page_it_broke_at() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let objects = 4 * PAGE + 2;
+        let asked = Arc::new(Mutex::new(HashMap::new()));
+        let counts = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let counts = counts.clone();
+                // Clients connect ahead and may leave a connection alone.
+                std::thread::spawn(move || answer(&stream, objects, &counts));
+            }
+        });
+        let place = S3 {
+            endpoint,
+            bucket: "bucket".into(),
+            access_key: "key".into(),
+            secret_key: "secret".into(),
+            ..S3::default()
+        };
+        let mut listed = Cloud::s3(&place).unwrap().list(FileKind::Pack).unwrap();
+        listed.sort();
+        let expected: Vec<_> = (0..objects).map(|n| (name(n), 1000 + n as u64)).collect();
+        assert_eq!(listed, expected, "nothing twice and nothing missed");
+        let asked = asked.lock().unwrap();
+        let tries: Vec<_> = (0..5)
+            .map(|n| asked.get(&(n * PAGE)).copied().unwrap_or(0))
+            .collect();
+        assert_eq!(
+            tries,
+            [1, 2, 2, 3, 1],
+            "only pages that failed are asked for again"
+        );
+        assert_eq!(asked.len(), 5);
+    }
+}
