@@ -83,7 +83,8 @@ if wants borg; then
     # The newest from PyPI needs a compiler and headers; Debian's will do otherwise.
     if [ -z "${BORG:-}" ] && [ ! -x "$cache/borg/bin/borg" ]; then
         mkdir -p "$cache"
-        { python3 -m venv "$cache/borg" && "$cache/borg/bin/pip" install -q borgbackup; } >"$cache/borg.log" 2>&1 || true
+        debian python3-dev python3-venv pkg-config libacl1-dev libssl-dev liblz4-dev libzstd-dev libxxhash-dev || true
+        { python3 -m venv "$cache/borg" && "$cache/borg/bin/pip" install -q 'borgbackup==1.*'; } >"$cache/borg.log" 2>&1 || true
     fi
     if [ -z "${BORG:-}" ]; then
         if [ -x "$cache/borg/bin/borg" ]; then BORG=$cache/borg/bin/borg; else
