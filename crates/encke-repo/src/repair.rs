@@ -152,25 +152,28 @@ impl Repository {
             .map(|(id, ..)| *id)
             .chain(report.missing_packs.iter().copied())
             .collect();
-        let mut there: [IdSet; 2] = Default::default();
-        let staying = known
-            .iter()
-            .filter(|(id, _)| !leaving.contains(id))
-            .flat_map(|(_, blobs)| *blobs);
-        for b in staying
-            .chain(added.iter().flat_map(|(_, blobs)| blobs))
-            .chain(broken.iter().flat_map(|(_, _, sound)| sound))
-        {
-            there[b.kind as usize].insert(b.id);
+        // Nothing is lost where nothing leaves; a set of all blobs is large.
+        if !leaving.is_empty() {
+            let mut there: [IdSet; 2] = Default::default();
+            let staying = known
+                .iter()
+                .filter(|(id, _)| !leaving.contains(id))
+                .flat_map(|(_, blobs)| *blobs);
+            for b in staying
+                .chain(added.iter().flat_map(|(_, blobs)| blobs))
+                .chain(broken.iter().flat_map(|(_, _, sound)| sound))
+            {
+                there[b.kind as usize].insert(b.id);
+            }
+            let gone: IdSet = leaving
+                .iter()
+                .filter_map(|id| known.get(id))
+                .flat_map(|blobs| blobs.iter())
+                .filter(|b| !there[b.kind as usize].contains(&b.id))
+                .map(|b| b.id)
+                .collect();
+            report.lost_blobs = gone.len() as u64;
         }
-        let gone: IdSet = leaving
-            .iter()
-            .filter_map(|id| known.get(id))
-            .flat_map(|blobs| blobs.iter())
-            .filter(|b| !there[b.kind as usize].contains(&b.id))
-            .map(|b| b.id)
-            .collect();
-        report.lost_blobs = gone.len() as u64;
         if dry_run {
             return Ok(report);
         }
@@ -199,6 +202,9 @@ impl Repository {
         for name in old.iter().map(|(name, _)| name).chain(unreadable) {
             self.backend().delete(FileKind::Index, name)?;
         }
+        // What was read is in the index now, which takes room as well.
+        drop(known);
+        drop((added, files));
         self.reload_index()?;
         Ok(report)
     }
