@@ -285,7 +285,7 @@ fn all_threads_have_the_priority_for_the_disk_that_was_asked_for() {
         let mut input = child.stdin.take().unwrap();
         // More than a chunk: now it waits for the rest, with all its threads.
         std::io::Write::write_all(&mut input, &noise(9, 9_000_000)).unwrap();
-        support::device::until("threads with the priority", || {
+        crate::support::device::until("threads with the priority", || {
             let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).ok()?;
             let tasks: Vec<_> = tasks.map(|task| task.unwrap().file_name()).collect();
             let told = Command::new("ionice").arg("-p").args(&tasks).output().unwrap();
