@@ -47,8 +47,9 @@ test('the accounts are listed, searched, and lead to their pages', () =>
 test('an account added elsewhere appears by itself', () =>
   as('admin', async (page) => {
     await page.getByRole('link', { name: 'Accounts', exact: true }).click();
-    await page.getByRole('link', { name: 'anna' }).waitFor();
-    await server.addUser('erika');
+    await page.waitForURL('**/accounts');
+    await page.getByRole('link', { name: 'anna', exact: true }).waitFor();
+    await server.addUser('clara');
     await page.getByRole('link', { name: 'clara' }).waitFor();
   }));
 
