@@ -18,6 +18,24 @@ pub(crate) trait Confidential: Clone {
     fn addresses(&self) -> Vec<&str>;
 }
 
+/// Calls `visit` for each secret of the clouds' settings, which storage templates and servers of a cluster have alike.
+macro_rules! each_cloud_secret {
+    ($document:expr, $visit:expr) => {
+        $visit("B2.AppKey", &mut $document.b2.app_key);
+        $visit("Wasabi.SecretKey", &mut $document.wasabi.secret_key);
+        $visit("S3.SecretKey", &mut $document.s3.secret_key);
+        $visit("AWS.SecretKey", &mut $document.aws.secret_key);
+        $visit("Storj.APIKey", &mut $document.storj.api_key);
+        $visit("Storj.Passphrase", &mut $document.storj.passphrase);
+        $visit("ImpPartner.AccessKey", &mut $document.imp_partner.access_key);
+        $visit("ImpUser.SecretKey", &mut $document.imp_user.secret_key);
+        for (name, value) in &mut $document.custom.custom_headers {
+            $visit(&format!("Custom.CustomHeaders.{name}"), value);
+        }
+    };
+}
+pub(crate) use each_cloud_secret;
+
 fn place<T: Confidential>(id: &str, name: &str) -> String {
     format!("{}/{id}/{name}", T::PLACE)
 }

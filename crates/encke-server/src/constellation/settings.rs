@@ -74,17 +74,7 @@ impl Confidential for RemoteServerAddress {
         visit("Password", &mut self.password);
         visit("LDAP.BindPassword", &mut self.ldap.bind_password);
         visit("OIDC.ClientSecret", &mut self.oidc.client_secret);
-        visit("B2.AppKey", &mut self.b2.app_key);
-        visit("Wasabi.SecretKey", &mut self.wasabi.secret_key);
-        visit("S3.SecretKey", &mut self.s3.secret_key);
-        visit("AWS.SecretKey", &mut self.aws.secret_key);
-        visit("Storj.APIKey", &mut self.storj.api_key);
-        visit("Storj.Passphrase", &mut self.storj.passphrase);
-        visit("ImpPartner.AccessKey", &mut self.imp_partner.access_key);
-        visit("ImpUser.SecretKey", &mut self.imp_user.secret_key);
-        for (name, value) in &mut self.custom.custom_headers {
-            visit(&format!("Custom.CustomHeaders.{name}"), value);
-        }
+        secrets::each_cloud_secret!(self, visit);
     }
 
     fn addresses(&self) -> Vec<&str> {

@@ -1,19 +1,13 @@
 //! Links that break and servers that die while devices work: nothing is lost, no job is stuck, every job ends in a true
 //! state.
 
-use crate::support::Server;
 use crate::support::device::{Device, USER, ended, job, log, until};
 use crate::support::proxy::{Link, Proxy};
+use crate::support::{Server, noise_file};
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-fn noise(path: &Path, bytes: usize) {
-    let mut content = vec![0; bytes];
-    std::io::Read::read_exact(&mut File::open("/dev/urandom").unwrap(), &mut content).unwrap();
-    fs::write(path, content).unwrap();
-}
 
 /// A device whose server and whose bucket lie behind the link, slowed down so that there is a middle.
 fn behind(server: &Server, link: &Proxy) -> (Device, PathBuf) {
@@ -24,7 +18,7 @@ fn behind(server: &Server, link: &Proxy) -> (Device, PathBuf) {
     let folder = server.work_dir.join("folder");
     fs::create_dir(&folder).unwrap();
     for n in 0..12 {
-        noise(&folder.join(format!("file{n}")), 4 << 20);
+        noise_file(&folder.join(format!("file{n}")), 4 << 20);
     }
     device.add_item(server, "item", "engine1/file", &json!({ "INCLUDE1": folder }));
     (device, folder)
@@ -84,7 +78,7 @@ fn a_link_that_is_cut_in_the_middle_loses_nothing() {
         }
         device.connection(&server);
         device.restic("vault", &["check", "--read-data"]);
-        noise(&folder.join("file0"), 30 << 20);
+        noise_file(&folder.join("file0"), 30 << 20);
     }
     device.back_up(&server, "item", "vault");
     for (n, how) in [Link::Silent, Link::Down].into_iter().enumerate() {

@@ -1,11 +1,10 @@
 //! A device in a network namespace of its own, whose cable is pulled in the middle of a backup, of a restore and of
 //! reports: nothing is lost, no job is stuck. Nothing of it leaves the two namespaces.
 
-use crate::support::Server;
 use crate::support::device::{Device, ended, log, until};
+use crate::support::{Server, noise_file};
 use serde_json::{Value, json};
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -137,12 +136,6 @@ impl Cable {
     }
 }
 
-fn noise(path: &Path, bytes: usize) {
-    let mut content = vec![0; bytes];
-    std::io::Read::read_exact(&mut File::open("/dev/urandom").unwrap(), &mut content).unwrap();
-    fs::write(path, content).unwrap();
-}
-
 /// A job that has ended, told whole: its log begins and ends as it should.
 fn whole(server: &Server, id: &str) -> Value {
     let job = ended(server, id);
@@ -172,7 +165,7 @@ fn add_files(server: &Server, device: &Device) -> std::path::PathBuf {
     let folder = server.work_dir.join("folder");
     fs::create_dir(&folder).unwrap();
     for n in 0..10 {
-        noise(&folder.join(format!("file{n}")), 3 << 20);
+        noise_file(&folder.join(format!("file{n}")), 3 << 20);
     }
     device.add_item(server, "item", "engine1/file", &json!({ "INCLUDE1": folder }));
     folder
@@ -190,7 +183,7 @@ fn backups_outlive_a_pulled_cable() {
             assert_eq!(job["Status"], 5000, "{end:?}: {}", log(&server, &id));
             assert!(job["UploadSize"].as_i64() > Some(20 << 20), "{job}");
             device.restic("vault", &["check", "--read-data"]);
-            noise(&folder.join("file0"), 24 << 20);
+            noise_file(&folder.join("file0"), 24 << 20);
         }
         nothing_runs(&server);
     });

@@ -1,6 +1,6 @@
 //! Install tokens and the lobby with real agents (reference, section 10).
 
-use crate::support::device::{Device, PASSWORD, USER, until};
+use crate::support::device::{Device, PASSWORD, USER, edit, until};
 use crate::support::stream::signed_in;
 use crate::support::{Server, code};
 use serde_json::{Value, json};
@@ -18,22 +18,6 @@ fn add_user(server: &Server) {
         ("StoreRecoveryCode", "1"),
     ];
     ok(&server.call("/api/v1/admin/add-user", &fields));
-}
-
-fn edit(server: &Server, change: impl Fn(&mut Value)) {
-    until("the profile to be changed", || {
-        let answer = server.call("/api/v1/admin/get-user-profile-and-hash", &[("TargetUser", USER)]);
-        let mut profile = answer["Profile"].clone();
-        change(&mut profile);
-        let (text, hash) = (profile.to_string(), answer["ProfileHash"].as_str().unwrap());
-        let fields = [
-            ("TargetUser", USER),
-            ("ProfileData", text.as_str()),
-            ("RequireHash", hash),
-        ];
-        let saved = server.call("/api/v1/admin/set-user-profile-hash", &fields);
-        (saved["Status"] == 200).then_some(())
-    });
 }
 
 /// Gives the account one-time codes as the only way in beside the password. Answers their secret.

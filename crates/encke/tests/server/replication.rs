@@ -1,7 +1,7 @@
 //! Replication through the front door: real servers, one copied to others, while either side comes and goes.
 
 use crate::support::device::until;
-use crate::support::{ADMIN, Server, configure, postgres};
+use crate::support::{ADMIN, Server, configure, noise, postgres};
 use encke_api::types::ReplicaServer;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -404,20 +404,6 @@ impl Bucket {
             (self.content(source) == self.content(replica)).then_some(())
         });
     }
-}
-
-/// Bytes that do not compress, the same for a seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut out = Vec::with_capacity(length + 8);
-    while out.len() < length {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        out.extend_from_slice(&x.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-    }
-    out.truncate(length);
-    out
 }
 
 fn restored(bucket: &Bucket, server: &Server, name: &str, from: &Path) -> bool {

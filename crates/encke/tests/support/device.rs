@@ -265,20 +265,7 @@ impl Device {
 
     /// Changes the account's profile, and lets the device know.
     pub fn edit(&self, server: &Server, change: impl Fn(&mut Value)) {
-        until("the profile to be changed", || {
-            let answer = server.call("/api/v1/admin/get-user-profile-and-hash", &[("TargetUser", USER)]);
-            let mut profile = answer["Profile"].clone();
-            change(&mut profile);
-            let (text, hash) = (profile.to_string(), answer["ProfileHash"].as_str().unwrap());
-            let fields = [
-                ("TargetUser", USER),
-                ("ProfileData", text.as_str()),
-                ("RequireHash", hash),
-            ];
-            let saved = server.call("/api/v1/admin/set-user-profile-hash", &fields);
-            // The device may have changed it at the same time.
-            (saved["Status"] == 200).then_some(())
-        });
+        edit(server, change);
         let told = self.ask(server, "refetch-profile", &[]);
         assert_eq!(told["Status"], 200, "{told}");
     }
@@ -417,4 +404,22 @@ pub fn log(server: &Server, id: &str) -> String {
         )
     };
     entries.as_array().unwrap().iter().map(line).collect()
+}
+
+/// Changes the account's profile.
+pub fn edit(server: &Server, change: impl Fn(&mut Value)) {
+    until("the profile to be changed", || {
+        let answer = server.call("/api/v1/admin/get-user-profile-and-hash", &[("TargetUser", USER)]);
+        let mut profile = answer["Profile"].clone();
+        change(&mut profile);
+        let (text, hash) = (profile.to_string(), answer["ProfileHash"].as_str().unwrap());
+        let fields = [
+            ("TargetUser", USER),
+            ("ProfileData", text.as_str()),
+            ("RequireHash", hash),
+        ];
+        let saved = server.call("/api/v1/admin/set-user-profile-hash", &fields);
+        // A device may have changed it at the same time.
+        (saved["Status"] == 200).then_some(())
+    });
 }

@@ -348,3 +348,24 @@ pub fn code(secret: &str, steps_ago: u64) -> String {
         .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
+
+/// Bytes that nothing compresses, the same for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut out = Vec::with_capacity(length + 8);
+    while out.len() < length {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        out.extend_from_slice(&x.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    out.truncate(length);
+    out
+}
+
+/// A file of random bytes.
+pub fn noise_file(path: &Path, bytes: usize) {
+    let mut content = vec![0; bytes];
+    std::io::Read::read_exact(&mut File::open("/dev/urandom").unwrap(), &mut content).unwrap();
+    std::fs::write(path, content).unwrap();
+}

@@ -1,26 +1,12 @@
 //! `encke vault` by its command line, on a folder and on a bucket of the Storage Role, beside stock restic.
 
-use crate::support::Server;
+use crate::support::{Server, noise};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 const PASSWORD: &str = "correct horse";
-
-/// Bytes that do not compress, the same for a seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut out = Vec::with_capacity(length + 8);
-    while out.len() < length {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        out.extend_from_slice(&x.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-    }
-    out.truncate(length);
-    out
-}
 
 /// A repository, here or on a server, and a folder to back up.
 struct Vault {

@@ -1,6 +1,7 @@
 //! A backup that is killed at any moment leaves a sound repository, and the next one goes on from what was stored; a killed
 //! restore is completed by the next one.
 
+use crate::support::noise;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,20 +11,6 @@ use std::time::{Duration, Instant};
 const PASSWORD: &str = "correct horse";
 const KILLS: u32 = 10;
 const FILES: u64 = 300;
-
-/// Bytes that do not compress, the same for a seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut out = Vec::with_capacity(length + 8);
-    while out.len() < length {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        out.extend_from_slice(&x.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-    }
-    out.truncate(length);
-    out
-}
 
 struct Place(tempfile::TempDir);
 

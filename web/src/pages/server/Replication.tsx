@@ -8,6 +8,7 @@ import { Box, Fields, useSaved } from '../../components/Fields';
 import { Empty, Fact, Failure, Loaded, Page, Section, Tag, Time } from '../../components/parts';
 import { t } from '../../i18n';
 import { bytes, count } from '../../lib/format';
+import { otherServer } from './otherServer';
 
 /** What the published state leaves out. */
 type Details = {
@@ -173,20 +174,7 @@ function Targets({
               doc={one}
               change={(next) => set(targets.map((old, i) => (i === index ? next : old)))}
               fields={[
-                { path: 'Description', label: t('Name') },
-                {
-                  path: 'RemoteAddress',
-                  label: t('Address'),
-                  help: t('Such as https://copy.example.com'),
-                  required: true,
-                },
-                {
-                  path: 'Username',
-                  label: t('Administrator there'),
-                  help: t('One of the top level, with a password alone'),
-                  required: true,
-                },
-                { path: 'Password', label: t('Password'), kind: 'secret', required: true },
+                ...otherServer(),
                 ...(accounts
                   ? [
                       {

@@ -16,6 +16,7 @@ import { newId } from '../../lib/format';
 import { useParam, useTabInSight } from '../../lib/search';
 import { ExternalLogin } from './ExternalLogin';
 import { MailSettings } from './MailSettings';
+import { otherServer } from './otherServer';
 import { SelfBackup } from './SelfBackup';
 import { eventFields, Webhooks } from './Webhooks';
 
@@ -212,22 +213,7 @@ function Roles(part: Props) {
             Username: '',
             Password: '',
           })}
-          fields={[
-            { path: 'Description', label: t('Name') },
-            {
-              path: 'RemoteAddress',
-              label: t('Address'),
-              help: t('Such as https://copy.example.com'),
-              required: true,
-            },
-            {
-              path: 'Username',
-              label: t('Administrator there'),
-              help: t('One of the top level, with a password alone'),
-              required: true,
-            },
-            { path: 'Password', label: t('Password'), kind: 'secret', required: true },
-          ]}
+          fields={otherServer()}
         />
       </Section>
     </>
